@@ -1,0 +1,341 @@
+"""The plan: what a lab is made of, as pure data.
+
+Nodes, links, addresses and the configuration of every daemon, with no trace of how they come to life. A plan is compiled
+from cloud resources (``harness.cloud``) and built by ``harness.lab``; it survives a trip through JSON unchanged, so that it
+can be stored beside a report, compared (:func:`diff`) and built again elsewhere.
+
+This module does no I/O and imports nothing of the project. Addresses are strings in their usual text form ("10.0.0.1/24"),
+checked for syntax when the plan is made; times are seconds; bandwidth is Mbit/s.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import ipaddress
+import json
+import types
+import typing
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any, Literal
+
+
+class PlanError(ValueError):
+    """A plan contradicts itself: the text names the object, the rule and the remedy."""
+
+
+class Role(StrEnum):
+    """What a node stands for in the document's drawing."""
+
+    CLIENT = "client"
+    SWITCH = "switch"
+    ROUTER = "router"
+    DEVICE = "device"
+    INTERNET = "internet"
+    VPN = "vpn-connection"
+    TRANSIT_ROUTER = "transit-router"
+    VPC = "vpc"
+    ECS = "ecs"
+    VBR = "vbr"
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """A static kernel route. ``onlink`` means the gateway is reached on ``device`` though no prefix covers it."""
+
+    prefix: str
+    gateway: str | None = None
+    device: str | None = None
+    onlink: bool = False
+    metric: int | None = None
+    source: str | None = None
+    local: bool = False
+
+    def __post_init__(self) -> None:
+        ipaddress.ip_network(self.prefix)
+        if self.gateway is not None:
+            ipaddress.ip_address(self.gateway)
+        if self.gateway is None and self.device is None:
+            raise PlanError(f"route {self.prefix}: neither gateway nor device is given; name at least one")
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """One term of a BGP policy. All the given conditions must hold; an empty term matches every route.
+
+    ``prefixes`` entries are "10.0.0.0/8", or with bounds "10.0.0.0/8 ge 16 le 24".
+    """
+
+    action: Literal["permit", "deny"]
+    prefixes: tuple[str, ...] = ()
+    communities: tuple[str, ...] = ()
+    local: bool | None = None
+    add_communities: tuple[str, ...] = ()
+    remove_communities: tuple[str, ...] = ()
+    local_pref: int | None = None
+    med: int | None = None
+    prepend: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Neighbor:
+    """A BGP neighbour of a node's speaker. ``import_`` and ``export`` end with an implicit permit unless ``strict``."""
+
+    name: str
+    address: str
+    remote_asn: int
+    local_address: str | None = None
+    ebgp_multihop: int | None = None
+    next_hop_self: bool = False
+    add_path: Literal["none", "send", "receive", "both"] = "none"
+    passive: bool = False
+    key: str | None = field(default=None, repr=False)
+    hold_time: int | None = None
+    import_: tuple[Rule, ...] = ()
+    export: tuple[Rule, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class NexthopGroups:
+    """How the speaker writes multipath routes: next-hop groups of the kernel (``Documentation/networking/nexthop-group-resilient``).
+
+    A resilient group keeps surviving flows on their path; ``idle_timer`` and ``unbalanced_timer`` say when flows may move home.
+    """
+
+    kind: Literal["resilient", "plain"] = "resilient"
+    buckets: int = 96
+    idle_timer: float = 0.0
+    unbalanced_timer: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Speaker:
+    """The BGP speaker of a node (RFC 4271). Times in seconds; None leaves the RFC's default."""
+
+    asn: int
+    router_id: str
+    neighbors: tuple[Neighbor, ...] = ()
+    networks: tuple[str, ...] = ()
+    hold_time: int = 90
+    connect_retry_time: int = 120
+    multipath: int = 1
+    multipath_ibgp: int = 1
+    profile: Literal["document", "rfc4271"] = "document"
+    groups: NexthopGroups = NexthopGroups()
+
+
+@dataclass(frozen=True, slots=True)
+class Ike:
+    """IKEv2 values in the document's words (ECMP-6)."""
+
+    encryption: str = "aes"
+    integrity: str = "sha1"
+    prf: str = "sha1"
+    dh_group: str = "group14"
+    lifetime: int = 86400
+
+
+@dataclass(frozen=True, slots=True)
+class Esp:
+    """ESP values in the document's words (ECMP-6). ``pfs`` None: no perfect forward secrecy."""
+
+    encryption: str = "aes"
+    integrity: str = "sha1"
+    pfs: str | None = "group14"
+    lifetime: int = 86400
+
+
+@dataclass(frozen=True, slots=True)
+class Tunnel:
+    """One end of an IPsec connection: where it starts and ends, its identities, its key, its tunnel interface.
+
+    ``initiate``: "start" negotiates at once and again without limit (ECMP-30), "traffic" when a packet enters, "none" only answers.
+    ``dpd_delay`` and ``retransmit_timeout``/``tries`` are the lab's own: no document gives them.
+    """
+
+    name: str
+    local: str
+    remote: str
+    local_id: str
+    remote_id: str
+    key: str = field(repr=False)
+    interface: str
+    address: str
+    initiate: Literal["start", "traffic", "none"]
+    ike: Ike = Ike()
+    esp: Esp = Esp()
+    mtu: int = 1400
+    dpd_delay: float = 30.0
+    retransmit_timeout: float = 4.0
+    retransmit_tries: int = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """A network namespace and what runs in it. ``label`` is the document's name, ``group`` the box it is drawn in."""
+
+    name: str
+    role: Role
+    label: str = ""
+    group: str = ""
+    addresses: tuple[str, ...] = ()
+    routes: tuple[Route, ...] = ()
+    forwarding: bool = False
+    sysctls: Mapping[str, str] = field(default_factory=dict)
+    speaker: Speaker | None = None
+    tunnel: Tunnel | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class End:
+    """One end of a link: the interface as the node sees it."""
+
+    node: str
+    interface: str
+    addresses: tuple[str, ...] = ()
+    mtu: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """A cable between two nodes. ``name`` is the document's word for it ("Inter-region-connection")."""
+
+    a: End
+    b: End
+    name: str = ""
+    bandwidth: float | None = None
+
+    def ends(self) -> tuple[End, End]:
+        return (self.a, self.b)
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A whole lab. Iteration order of ``nodes`` is the order they are drawn and built in."""
+
+    name: str
+    title: str
+    nodes: tuple[Node, ...]
+    links: tuple[Link, ...]
+    spec: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        check(self)
+
+    def __getitem__(self, name: str) -> Node:
+        for node in self.nodes:
+            if node.name == name:
+                return node
+        raise PlanError(f"plan {self.name}: no node {name!r}; there are {', '.join(n.name for n in self.nodes)}")
+
+    def interfaces(self, node: str) -> Iterator[tuple[End, Link]]:
+        """The interfaces of ``node`` in the order of the links, each with its link."""
+        for link in self.links:
+            for end in link.ends():
+                if end.node == node:
+                    yield end, link
+
+    def peer_of(self, node: str, interface: str) -> End:
+        """The other end of the cable in ``interface`` of ``node``."""
+        for link in self.links:
+            for end, other in (link.ends(), link.ends()[::-1]):
+                if (end.node, end.interface) == (node, interface):
+                    return other
+        raise PlanError(f"plan {self.name}: {node} has no interface {interface!r}")
+
+    def to_json(self) -> str:
+        return json.dumps(dataclasses.asdict(self), indent=1)
+
+    @staticmethod
+    def from_json(text: str) -> Plan:
+        """The plan that :meth:`to_json` wrote. Raises PlanError on an unknown field or a wrong shape."""
+        plan = _revive(Plan, json.loads(text), "plan")
+        assert isinstance(plan, Plan)
+        return plan
+
+
+def check(plan: Plan) -> None:
+    """Refuses a plan that could not be built: doubled names, ends at no node, addresses twice, long interface names."""
+    names = [n.name for n in plan.nodes]
+    for name in names:
+        if names.count(name) > 1:
+            raise PlanError(f"plan {plan.name}: two nodes are called {name!r}; rename one")
+    interfaces: set[tuple[str, str]] = set()
+    owners: dict[str, str] = {}
+    for link in plan.links:
+        for end in link.ends():
+            if end.node not in names:
+                raise PlanError(
+                    f"plan {plan.name}: link {link.name or end.interface!r} ends at {end.node!r}, which is no node of the plan"
+                )
+            if len(end.interface) > 15:
+                raise PlanError(
+                    f"plan {plan.name}: {end.node} {end.interface!r} is longer than the kernel's 15 characters; shorten it"
+                )
+            if (end.node, end.interface) in interfaces:
+                raise PlanError(f"plan {plan.name}: {end.node} has two interfaces {end.interface!r}; rename one")
+            interfaces.add((end.node, end.interface))
+            for address in end.addresses:
+                host = str(ipaddress.ip_interface(address).ip)
+                if host in owners and owners[host] != end.node:
+                    raise PlanError(
+                        f"plan {plan.name}: {host} is on {owners[host]} and on {end.node}; an address has one owner"
+                    )
+                owners[host] = end.node
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One difference between two plans: ``kind`` of object, its ``name``, what it was and what it shall be (None: absent)."""
+
+    kind: Literal["node", "link"]
+    name: str
+    old: Node | Link | None
+    new: Node | Link | None
+
+
+def diff(old: Plan, new: Plan) -> list[Change]:
+    """What to do to turn a lab built from ``old`` into one of ``new``: removals last to first, then additions and changes in order."""
+
+    def keyed(plan: Plan) -> dict[tuple[Literal["node", "link"], str], Node | Link]:
+        found: dict[tuple[Literal["node", "link"], str], Node | Link] = {("node", n.name): n for n in plan.nodes}
+        for link in plan.links:
+            found[("link", f"{link.a.node}:{link.a.interface}--{link.b.node}:{link.b.interface}")] = link
+        return found
+
+    before, after = keyed(old), keyed(new)
+    gone = [Change(kind, name, was, None) for (kind, name), was in before.items() if (kind, name) not in after]
+    changed = [
+        Change(kind, name, before.get((kind, name)), shall)
+        for (kind, name), shall in after.items()
+        if before.get((kind, name)) != shall
+    ]
+    return gone[::-1] + changed
+
+
+def _revive(kind: Any, value: Any, where: str) -> Any:
+    """Rebuilds dataclasses, tuples and enums from plain JSON values by the annotations."""
+    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
+    if origin in (typing.Union, types.UnionType):
+        if value is None and type(None) in arguments:
+            return None
+        return _revive(next(a for a in arguments if a is not type(None)), value, where)
+    if origin is tuple:
+        return tuple(_revive(arguments[0], item, f"{where}[{i}]") for i, item in enumerate(value))
+    if origin is Literal:
+        if value not in arguments:
+            raise PlanError(f"{where}: {value!r} is none of {', '.join(map(str, arguments))}")
+        return value
+    if origin is not None and issubclass(origin, Mapping):
+        return dict(value)
+    if dataclasses.is_dataclass(kind) and isinstance(kind, type):
+        if not isinstance(value, dict):
+            raise PlanError(f"{where}: expected an object, found {value!r}")
+        hints = typing.get_type_hints(kind)
+        if unknown := sorted(set(value) - set(hints)):
+            raise PlanError(f"{where}: unknown field {unknown[0]!r}; known are {', '.join(hints)}")
+        return kind(**{name: _revive(hints[name], item, f"{where}.{name}") for name, item in value.items()})
+    if isinstance(kind, type) and issubclass(kind, StrEnum):
+        return kind(value)
+    return value

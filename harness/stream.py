@@ -1,0 +1,114 @@
+"""The one stream of events of a lab, and waiting on it.
+
+Speakers, IPsec agents, traffic workers, the kernel of each node and the lab itself add to it, each event with the moment it
+happened (CLOCK_MONOTONIC, one clock for all processes). Waiting means: check a condition now, and again whenever something
+happened, until one deadline that is anchored at its trigger. Nothing here sleeps or polls.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import time
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+Condition = Callable[[], T | Awaitable[T]]
+
+_SHOWN = 12
+
+
+@dataclass(frozen=True, slots=True)
+class LabEvent:
+    """Something that happened: ``source`` is bgp, ipsec, traffic, kernel or lab; ``data`` is the daemon's own event."""
+
+    time: float
+    node: str
+    source: str
+    type: str
+    data: Mapping[str, Any]
+
+    def text(self, origin: float = 0.0) -> str:
+        fields = " ".join(f"{k}={v}" for k, v in self.data.items() if k not in ("seq", "time", "type"))
+        return f"{self.time - origin:+9.3f} s  {self.node:12} {self.source:7} {self.type} {fields}"
+
+
+class NotInTime(AssertionError):
+    """A condition did not come true before its deadline; the text has the last events."""
+
+
+class Stream:
+    """All events of one lab, in the order in which they arrived."""
+
+    def __init__(self) -> None:
+        self.events: list[LabEvent] = []
+        self._waiters: set[asyncio.Event] = set()
+
+    def add(
+        self, node: str, source: str, kind: str, data: Mapping[str, Any] | None = None, at: float | None = None
+    ) -> LabEvent:
+        event = LabEvent(time.monotonic() if at is None else at, node, source, kind, data or {})
+        self.events.append(event)
+        self.wake()
+        return event
+
+    def wake(self) -> None:
+        """Something changed that is no event of its own (a kernel table): let every waiter look again."""
+        for waiter in self._waiters:
+            waiter.set()
+
+    def of(
+        self,
+        *,
+        node: str | None = None,
+        source: str | None = None,
+        kind: str | None = None,
+        since: float = 0.0,
+        **fields: Any,
+    ) -> Iterator[LabEvent]:
+        """The events that match all that is given, in the order of their times."""
+        found = (
+            event
+            for event in self.events
+            if event.time >= since
+            and (node is None or event.node == node)
+            and (source is None or event.source == source)
+            and (kind is None or event.type == kind)
+            and all(event.data.get(name) == value for name, value in fields.items())
+        )
+        return iter(sorted(found, key=lambda event: event.time))
+
+    async def until(self, condition: Condition[T], *, within: float, since: float | None = None, what: str = "") -> T:
+        """The first true value of ``condition``, looked at now and then after every event.
+
+        The deadline is ``since`` (the trigger's moment, default now) plus ``within`` seconds. Raises NotInTime.
+        """
+        origin = time.monotonic() if since is None else since
+        changed = asyncio.Event()
+        self._waiters.add(changed)
+        try:
+            while True:
+                changed.clear()
+                found = condition()
+                value: Any = await found if inspect.isawaitable(found) else found
+                if value:
+                    return value  # type: ignore[no-any-return]
+                try:
+                    async with asyncio.timeout_at(
+                        asyncio.get_running_loop().time() + origin + within - time.monotonic()
+                    ):
+                        await changed.wait()
+                except TimeoutError:
+                    raise NotInTime(self._too_late(what or _described(condition), within, origin)) from None
+        finally:
+            self._waiters.discard(changed)
+
+    def _too_late(self, what: str, within: float, origin: float) -> str:
+        last = "\n".join(event.text(origin) for event in self.events[-_SHOWN:]) or "no event at all"
+        return f"not within {within} s: {what}\nthe last events, times from the trigger:\n{last}"
+
+
+def _described(condition: Callable[..., Any]) -> str:
+    return (inspect.getdoc(condition) or "").partition("\n")[0] or condition.__qualname__
