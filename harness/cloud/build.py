@@ -1,0 +1,358 @@
+"""From an estate to a plan: which namespaces, cables, routes, speakers and tunnels stand for the documented resources.
+
+How the cloud is wired inside is this project's choice, since no document says it (docs/architecture.md): one node for each IPsec
+connection, attached to its transit router by a link of its own, eBGP from AS 65531 to the transit router's 45104, iBGP with
+ADD-PATH (RFC 7911) between the transit routers, eBGP from the VPC. Those links use 198.18.0.0/15 (RFC 2544), :data:`WIRING`,
+which stands in no documented table.
+"""
+
+from __future__ import annotations
+
+from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Interface, ip_interface
+
+from harness.cloud.resources import DataCentre, Estate, GatewayDevice, IpsecConnection, TransitRouter, Vpc
+from harness.cloud.rules import require_valid
+from harness.plan import End, Link, Neighbor, Node, Plan, Role, Route, Rule, Speaker, Tunnel
+
+#: Addresses of the links inside the cloud (RFC 2544). They are wiring, not routes of any documented table.
+WIRING = IPv4Network("198.18.0.0/15")
+#: Where the provider's routers answer towards the cloud's gateways (RFC 5737).
+PROVIDER_CLOUD_SIDE = "192.0.2.254"
+#: ASN of a VPC inside the cloud; it appears in AS_PATHs only.
+VPC_ASN = 64512
+#: Set by a transit router on what it learns from an IPsec connection, so that it goes to no other one (ECMP-41).
+FROM_VPN_CONNECTION = "45104:1"
+#: ECMP-16: what "set routes in all VPC route tables" adds.
+VPC_CUSTOM_ROUTES = ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16")
+
+_MULTIPATH = 8
+
+
+def compile_estate(estate: Estate) -> Plan:
+    """The plan of a valid estate. Raises :class:`harness.cloud.findings.Refused` when a rule is broken."""
+    require_valid(estate)
+    wiring = _Wiring(estate)
+    nodes: list[Node] = []
+    links: list[Link] = []
+    for centre in estate.data_centres:
+        _data_centre(estate, centre, nodes, links)
+    _internet(estate, nodes, links)
+    for connection in estate.ipsec_connections:
+        _ipsec_connection(estate, connection, wiring, nodes, links)
+    for router in estate.transit_routers:
+        _transit_router(estate, router, wiring, nodes)
+    for inter in estate.inter_region_connections:
+        a, b = inter.transit_routers
+        near = End(a, _region_port(estate, b), (f"{wiring.of(inter.name, a)}/30",))
+        far = End(b, _region_port(estate, a), (f"{wiring.of(inter.name, b)}/30",))
+        links.append(Link(near, far, name=inter.name, bandwidth=inter.bandwidth))
+    for vpc in estate.vpcs:
+        _vpc(estate, vpc, wiring, nodes, links)
+    return Plan(estate.name, estate.title, tuple(nodes), tuple(links))
+
+
+class _Wiring:
+    """Hands every link inside the cloud its /30, by the order of the resources, so that a run-time addition moves none."""
+
+    def __init__(self, estate: Estate) -> None:
+        self._addresses: dict[tuple[str, str], str] = {}
+        for number, connection in enumerate(estate.ipsec_connections):
+            self._assign(f"198.18.1.{4 * number}/30", connection.name, connection.transit_router, connection.node)
+        for number, inter in enumerate(estate.inter_region_connections):
+            self._assign(f"198.18.0.{4 * number}/30", inter.name, *inter.transit_routers)
+        for number, attachment in enumerate(estate.vpc_connections):
+            self._assign(f"198.18.2.{4 * number}/30", attachment.name, attachment.transit_router, attachment.vpc)
+
+    def _assign(self, block: str, link: str, first: str, second: str) -> None:
+        low, high = IPv4Network(block).hosts()
+        self._addresses[link, first], self._addresses[link, second] = str(low), str(high)
+
+    def of(self, link: str, node: str) -> str:
+        return self._addresses[link, node]
+
+
+def bgp_identifier(addresses: tuple[str, ...]) -> str:
+    """The highest IPv4 address of the interfaces (003: the highest loopback address, else the highest address; BGP-4)."""
+    interfaces: list[IPv4Interface | IPv6Interface] = [ip_interface(address) for address in addresses]
+    return str(max(interface.ip for interface in interfaces if isinstance(interface.ip, IPv4Address)))
+
+
+def _data_centre(estate: Estate, centre: DataCentre, nodes: list[Node], links: list[Link]) -> None:
+    prefix = IPv4Network(centre.lan).prefixlen
+    router, lan = f"{centre.name}-router", f"{centre.name}-lan"
+    for number, block in enumerate(map(IPv4Network, centre.blocks)):
+        gateway, client = block[1], block[10]
+        name = f"{centre.name}-client{number}"
+        # The upper half of the block is answered by the same node, so that one namespace stands for many clients.
+        upper = list(block.subnets(prefixlen_diff=1))[1]
+        nodes.append(
+            Node(
+                name,
+                Role.CLIENT,
+                f"Clients in {block}",
+                "Data centre",
+                routes=(Route("0.0.0.0/0", gateway=str(gateway)), Route(str(upper), device="lo", local=True)),
+            )
+        )
+        ends = (
+            End(router, f"block{number}", (f"{gateway}/{block.prefixlen}",)),
+            End(name, "eth0", (f"{client}/{block.prefixlen}",)),
+        )
+        links.append(Link(*ends))
+    inner = tuple(f"{device.clients_next_hop}/{prefix}" for device in centre.devices)
+    neighbors = tuple(
+        Neighbor(
+            f"{centre.name} {device.name}",
+            device.private_address,
+            device.asn,
+            local_address=device.clients_next_hop,
+            export=(Rule("deny"),),
+        )
+        for device in centre.devices
+    )
+    speaker = Speaker(
+        centre.devices[0].asn,
+        bgp_identifier(inner),
+        neighbors,
+        multipath=_MULTIPATH,
+        multipath_ibgp=_MULTIPATH,
+        hold_time=estate.timers.hold_time,
+        connect_retry_time=estate.timers.connect_retry_time,
+    )
+    nodes.append(Node(router, Role.ROUTER, "Data-centre router", "Data centre", forwarding=True, speaker=speaker))
+    nodes.append(Node(lan, Role.SWITCH, f"LAN {centre.lan}", "Data centre"))
+    links.append(Link(End(router, "lan", inner), End(lan, "router")))
+    for number, device in enumerate(centre.devices, 1):
+        nodes.append(_device(estate, centre, device, number))
+        private = End(device.name, "private", (f"{device.private_address}/{prefix}",))
+        links.append(Link(private, End(lan, device.name)))
+
+
+def _device(estate: Estate, centre: DataCentre, device: GatewayDevice, number: int) -> Node:
+    timers = estate.timers
+    cloud = Neighbor(
+        f"IPsec connection {number}",
+        device.neighbor,
+        device.neighbor_asn,
+        local_address=str(IPv4Interface(device.tunnel_address).ip),
+        ebgp_multihop=device.ebgp_multihop,
+    )
+    # No document joins the devices to the data-centre router by BGP; without it the data centre could not notice a lost tunnel.
+    inner = Neighbor(
+        f"{centre.name} router",
+        device.clients_next_hop,
+        device.asn,
+        next_hop_self=True,
+        export=(Rule("deny", local=True),),
+    )
+    speaker = Speaker(
+        device.asn,
+        bgp_identifier((device.public_address, device.private_address)),
+        (cloud, inner),
+        device.networks,
+        hold_time=timers.hold_time,
+        connect_retry_time=timers.connect_retry_time,
+    )
+    tunnel = Tunnel(
+        f"{device.name} to {device.gateway_address}",
+        device.public_address,
+        device.gateway_address,
+        device.public_address,
+        device.gateway_address,
+        device.key,
+        "ipsec0",
+        device.tunnel_address,
+        "none",
+        device.ike,
+        device.esp,
+        dpd_delay=timers.dpd_delay,
+        retransmit_timeout=timers.retransmit_timeout,
+        retransmit_tries=timers.retransmit_tries,
+    )
+    routes = (
+        Route(f"{device.gateway_address}/32", device.provider_next_hop, "outside1", onlink=True),
+        *(Route(block, device.clients_next_hop) for block in centre.blocks),
+    )
+    label = f"On-premises gateway device {number}"
+    return Node(
+        device.name, Role.DEVICE, label, "Data centre", routes=routes, forwarding=True, speaker=speaker, tunnel=tunnel
+    )
+
+
+def _internet(estate: Estate, nodes: list[Node], links: list[Link]) -> None:
+    devices = [device for centre in estate.data_centres for device in centre.devices]
+    routes = [Route(f"{device.public_address}/32", device=f"to-{device.name}") for device in devices]
+    routes += [Route(f"{c.gateway_address}/32", device=f"to-{c.node}") for c in estate.ipsec_connections]
+    nodes.append(Node("internet", Role.INTERNET, "Internet", "Internet", routes=tuple(routes), forwarding=True))
+    for device in devices:
+        near = End("internet", f"to-{device.name}", (f"{device.provider_next_hop}/32",))
+        links.append(Link(End(device.name, "outside1", (f"{device.public_address}/32",)), near))
+    for connection in estate.ipsec_connections:
+        near = End("internet", f"to-{connection.node}", (f"{PROVIDER_CLOUD_SIDE}/32",))
+        links.append(Link(near, End(connection.node, "internet", (f"{connection.gateway_address}/32",))))
+
+
+def _ipsec_connection(
+    estate: Estate, connection: IpsecConnection, wiring: _Wiring, nodes: list[Node], links: list[Link]
+) -> None:
+    timers = estate.timers
+    gateway = next(g for g in estate.customer_gateways if g.name == connection.customer_gateway)
+    router = next(r for r in estate.transit_routers if r.name == connection.transit_router)
+    block = IPv4Network(connection.tunnel_cidr)
+    device_address = next(str(host) for host in block.hosts() if str(host) != connection.local_bgp_address)
+    inside = wiring.of(connection.name, connection.node)
+    speaker = None
+    if connection.bgp and gateway.asn is not None:
+        neighbors = (
+            Neighbor(
+                gateway.name, device_address, gateway.asn, local_address=connection.local_bgp_address, ebgp_multihop=255
+            ),
+            Neighbor(router.name, wiring.of(connection.name, router.name), router.asn, local_address=inside),
+        )
+        speaker = Speaker(
+            connection.local_asn,
+            connection.gateway_address,
+            neighbors,
+            hold_time=timers.hold_time,
+            connect_retry_time=timers.connect_retry_time,
+        )
+    tunnel = Tunnel(
+        connection.name,
+        connection.gateway_address,
+        gateway.address,
+        connection.gateway_address,
+        gateway.address,
+        connection.key,
+        "ipsec0",
+        f"{connection.local_bgp_address}/{block.prefixlen}",
+        "start" if connection.effective_immediately else "traffic",
+        connection.ike,
+        connection.esp,
+        dpd_delay=timers.dpd_delay,
+        retransmit_timeout=timers.retransmit_timeout,
+        retransmit_tries=timers.retransmit_tries,
+    )
+    # No default route: what has no tunnel must find no way out in clear.
+    uplink = Route(f"{gateway.address}/32", PROVIDER_CLOUD_SIDE, "internet", onlink=True)
+    nodes.append(
+        Node(
+            connection.node,
+            Role.VPN,
+            connection.name,
+            str(router.region),
+            routes=(uplink,),
+            forwarding=True,
+            speaker=speaker,
+            tunnel=tunnel,
+        )
+    )
+    far = End(router.name, connection.node, (f"{wiring.of(connection.name, router.name)}/30",))
+    links.append(Link(End(connection.node, "cloud", (f"{inside}/30",)), far, name=connection.name))
+
+
+def _transit_router(estate: Estate, router: TransitRouter, wiring: _Wiring, nodes: list[Node]) -> None:
+    timers = estate.timers
+    neighbors: list[Neighbor] = []
+    for connection in estate.ipsec_connections:
+        if connection.transit_router == router.name and connection.bgp:
+            neighbors.append(
+                Neighbor(
+                    connection.name,
+                    wiring.of(connection.name, connection.node),
+                    connection.local_asn,
+                    local_address=wiring.of(connection.name, router.name),
+                    import_=(Rule("permit", add_communities=(FROM_VPN_CONNECTION,)),),
+                    export=(Rule("deny", communities=(FROM_VPN_CONNECTION,)),),
+                )
+            )
+    for inter in estate.inter_region_connections:
+        if router.name in inter.transit_routers:
+            other = next(r for r in estate.transit_routers if r.name in inter.transit_routers and r.name != router.name)
+            neighbors.append(
+                Neighbor(
+                    inter.name,
+                    wiring.of(inter.name, other.name),
+                    other.asn,
+                    local_address=wiring.of(inter.name, router.name),
+                    next_hop_self=True,
+                    add_path="both",
+                    export=() if inter.advertise else (Rule("deny"),),
+                )
+            )
+    for attachment in estate.vpc_connections:
+        if attachment.transit_router == router.name:
+            neighbors.append(
+                Neighbor(
+                    attachment.name,
+                    wiring.of(attachment.name, attachment.vpc),
+                    VPC_ASN,
+                    local_address=wiring.of(attachment.name, router.name),
+                    import_=() if attachment.propagate_system_routes else (Rule("deny"),),
+                    export=(Rule("deny"),),
+                )
+            )
+    identifier = str(IPv4Network(router.cidr)[-2]) if router.cidr else "198.18.255.1"
+    speaker = Speaker(
+        router.asn,
+        identifier,
+        tuple(neighbors),
+        multipath=_MULTIPATH,
+        multipath_ibgp=_MULTIPATH,
+        hold_time=timers.hold_time,
+        connect_retry_time=timers.connect_retry_time,
+    )
+    label = f"Transit router {router.region}"
+    nodes.append(Node(router.name, Role.TRANSIT_ROUTER, label, str(router.region), forwarding=True, speaker=speaker))
+
+
+def _vpc(estate: Estate, vpc: Vpc, wiring: _Wiring, nodes: list[Node], links: list[Link]) -> None:
+    timers = estate.timers
+    neighbors: list[Neighbor] = []
+    routes: list[Route] = []
+    for attachment in estate.vpc_connections:
+        if attachment.vpc != vpc.name:
+            continue
+        router = next(r for r in estate.transit_routers if r.name == attachment.transit_router)
+        near, far = wiring.of(attachment.name, vpc.name), wiring.of(attachment.name, router.name)
+        neighbors.append(Neighbor(attachment.name, far, router.asn, local_address=near))
+        if attachment.set_vpc_routes:
+            routes += [Route(prefix, far) for prefix in VPC_CUSTOM_ROUTES]
+        links.append(
+            Link(
+                End(vpc.name, "attachment", (f"{near}/30",)),
+                End(router.name, "vpc", (f"{far}/30",)),
+                name=attachment.name,
+            )
+        )
+    speaker = Speaker(
+        VPC_ASN,
+        str(IPv4Network(vpc.cidr)[-2]),
+        tuple(neighbors),
+        tuple(vswitch.cidr for vswitch in vpc.vswitches),
+        hold_time=timers.hold_time,
+        connect_retry_time=timers.connect_retry_time,
+    )
+    group = str(vpc.region)
+    nodes.append(
+        Node(vpc.name, Role.VPC, f"VPC {vpc.cidr}", group, routes=tuple(routes), forwarding=True, speaker=speaker)
+    )
+    for number, vswitch in enumerate(vpc.vswitches, 1):
+        block = IPv4Network(vswitch.cidr)
+        gateway = block[-3]
+        instances = [instance for instance in vpc.instances if instance.vswitch == vswitch.name]
+        for instance in instances:
+            label = f"ECS {instance.address} in {vswitch.name}"
+            uplink = Route("0.0.0.0/0", gateway=str(gateway))
+            nodes.append(Node(instance.name, Role.ECS, label, group, routes=(uplink,)))
+            links.append(
+                Link(
+                    End(vpc.name, f"vswitch{number}", (f"{gateway}/{block.prefixlen}",)),
+                    End(instance.name, "eth0", (f"{instance.address}/{block.prefixlen}",)),
+                    name=vswitch.name,
+                )
+            )
+
+
+def _region_port(estate: Estate, router: str) -> str:
+    """The interface name towards the transit router of another region."""
+    return next(r.region for r in estate.transit_routers if r.name == router).split("(")[1].rstrip(")").lower()

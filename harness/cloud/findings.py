@@ -1,0 +1,34 @@
+"""What validation says: which object, which rule, where the rule stands, and what to do about it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class Severity(StrEnum):
+    ERROR = "error"
+    WARNING = "warning"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One broken rule. ``spec`` is an ID of docs/requirements.md; the text of a finding never contains a key."""
+
+    object: str
+    rule: str
+    spec: str
+    remedy: str
+    severity: Severity = Severity.ERROR
+
+    def __str__(self) -> str:
+        return f"{self.severity}: {self.object}: {self.rule} ({self.spec}). {self.remedy}."
+
+
+class Refused(ValueError):
+    """The resources break the documents' rules; nothing was started. ``findings`` has every error, not only the first."""
+
+    def __init__(self, findings: Iterable[Finding]) -> None:
+        self.findings = tuple(findings)
+        super().__init__("\n".join(map(str, self.findings)))

@@ -1,0 +1,182 @@
+"""Cloud resources and the data centre, as the documents name them.
+
+Source: "VPN Gateway: create multiple IPsec connections over the internet for load balancing" (ECMP-1 to ECMP-42 of
+docs/requirements.md). Each class is what one form of the console asks for; defaults are the console's. What the system
+assigns (a gateway IP address) is a field with "assigned" in its description.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Literal
+
+from harness.plan import Esp, Ike
+
+
+class Region(StrEnum):
+    HANGZHOU = "China (Hangzhou)"
+    SHANGHAI = "China (Shanghai)"
+
+
+#: Zones that an Enterprise Edition transit router supports, by region, as far as the document names any (ECMP-27, ECMP-36).
+SUPPORTED_ZONES: dict[str, tuple[str, ...]] = {
+    Region.HANGZHOU: ("H",),
+    Region.SHANGHAI: ("F", "G"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class VSwitch:
+    """A vSwitch of a VPC (ECMP-1)."""
+
+    name: str
+    cidr: str
+    zone: str
+
+
+@dataclass(frozen=True, slots=True)
+class Ecs:
+    """An ECS instance. Many addresses may stand in for many instances of the same vSwitch."""
+
+    name: str
+    vswitch: str
+    address: str
+
+
+@dataclass(frozen=True, slots=True)
+class Vpc:
+    """A virtual private cloud (ECMP-1)."""
+
+    name: str
+    region: Region
+    cidr: str
+    vswitches: tuple[VSwitch, ...]
+    instances: tuple[Ecs, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class TransitRouter:
+    """An Enterprise Edition transit router of a CEN instance; it needs a CIDR block before IPsec connections attach (ECMP-25)."""
+
+    name: str
+    region: Region
+    cidr: str | None
+    asn: int = 45104
+
+
+@dataclass(frozen=True, slots=True)
+class CustomerGateway:
+    """A customer gateway: the device's public address and ASN as the cloud knows them. It cannot be edited (ECMP-3)."""
+
+    name: str
+    address: str
+    asn: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class IpsecConnection:
+    """An IPsec connection attached to a transit router (ECMP-4). ``gateway_address`` is assigned on attachment."""
+
+    name: str
+    node: str
+    transit_router: str
+    customer_gateway: str
+    zone: str
+    tunnel_cidr: str
+    local_bgp_address: str
+    gateway_address: str
+    key: str = field(repr=False)
+    local_asn: int = 45104
+    bgp: bool = False
+    effective_immediately: bool = True
+    routing_mode: Literal["destination", "protected-flow"] = "destination"
+    ike: Ike = Ike(dh_group="group2")
+    esp: Esp = Esp(pfs="group2")
+
+
+@dataclass(frozen=True, slots=True)
+class VpcConnection:
+    """A VPC attached to the transit router of its region, with the three switches of ECMP-37."""
+
+    name: str
+    vpc: str
+    transit_router: str
+    vswitches: tuple[str, ...]
+    associate: bool = True
+    propagate_system_routes: bool = True
+    set_vpc_routes: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class InterRegionConnection:
+    """Two transit routers joined across regions, with the three switches of ECMP-38. ``bandwidth`` in Mbit/s."""
+
+    name: str
+    transit_routers: tuple[str, str]
+    bandwidth: float = 100.0
+    associate: bool = True
+    propagate: bool = True
+    advertise: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class GatewayDevice:
+    """An on-premises gateway device as its own configuration has it (ECMP-12, ECMP-33).
+
+    ``gateway_address`` is the cloud side's address that the device was told; keys and proposals are the device's own, so that a
+    device can be wrong where a user's would be.
+    """
+
+    name: str
+    public_address: str
+    provider_next_hop: str
+    private_address: str
+    clients_next_hop: str
+    gateway_address: str
+    tunnel_address: str
+    neighbor: str
+    key: str = field(repr=False)
+    asn: int
+    neighbor_asn: int
+    networks: tuple[str, ...]
+    ike: Ike = Ike()
+    esp: Esp = Esp()
+    ebgp_multihop: int = 255
+
+
+@dataclass(frozen=True, slots=True)
+class DataCentre:
+    """The data centre: its client blocks, its inner LAN, its gateway devices (ECMP-2)."""
+
+    name: str
+    blocks: tuple[str, ...]
+    lan: str
+    devices: tuple[GatewayDevice, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Timers:
+    """Timers that no document gives: the RFC's defaults unless a lab says otherwise. All in seconds."""
+
+    hold_time: int = 90
+    connect_retry_time: int = 120
+    dpd_delay: float = 30.0
+    retransmit_timeout: float = 4.0
+    retransmit_tries: int = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Estate:
+    """Everything a scenario consists of, cloud and data centre."""
+
+    name: str
+    title: str
+    vpcs: tuple[Vpc, ...]
+    transit_routers: tuple[TransitRouter, ...]
+    customer_gateways: tuple[CustomerGateway, ...]
+    ipsec_connections: tuple[IpsecConnection, ...]
+    data_centres: tuple[DataCentre, ...]
+    vpc_connections: tuple[VpcConnection, ...] = ()
+    inter_region_connections: tuple[InterRegionConnection, ...] = ()
+    timers: Timers = Timers()
