@@ -244,7 +244,8 @@ async def named(path: Path) -> None:
         while not path.exists():
             await changed.wait()
             changed.clear()
-            os.read(watcher, 65536)
+            with contextlib.suppress(BlockingIOError):
+                os.read(watcher, 65536)
     finally:
         loop.remove_reader(watcher)
         os.close(watcher)

@@ -80,13 +80,17 @@ class Rule:
 
 @dataclass(frozen=True, slots=True)
 class Neighbor:
-    """A BGP neighbour of a node's speaker. ``import_`` and ``export`` end with an implicit permit unless ``strict``."""
+    """A BGP neighbour of a node's speaker. ``import_`` and ``export`` end with an implicit permit.
+
+    ``fall_over`` ends the session with the route to the neighbour, so that a tunnel's end is a session's end.
+    """
 
     name: str
     address: str
     remote_asn: int
     local_address: str | None = None
     ebgp_multihop: int | None = None
+    fall_over: bool = False
     next_hop_self: bool = False
     add_path: Literal["none", "send", "receive", "both"] = "none"
     passive: bool = False

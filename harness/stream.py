@@ -10,14 +10,16 @@ from __future__ import annotations
 import asyncio
 import inspect
 import time
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any
 
-T = TypeVar("T")
-Condition = Callable[[], T | Awaitable[T]]
+#: Something to become true: called for its value, which is awaited if it can be.
+Condition = Callable[[], Any]
 
 _SHOWN = 12
+_LONGEST = 120
+_ENVELOPE = ("seq", "time", "type", "node", "tunnel")
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,8 +33,18 @@ class LabEvent:
     data: Mapping[str, Any]
 
     def text(self, origin: float = 0.0) -> str:
-        fields = " ".join(f"{k}={v}" for k, v in self.data.items() if k not in ("seq", "time", "type"))
+        """One line, the time from ``origin`` on; long values are cut."""
+        fields = " ".join(
+            f"{k}={_short(v)}" for k, v in self.data.items() if k not in _ENVELOPE and v not in (None, "", [])
+        )
         return f"{self.time - origin:+9.3f} s  {self.node:12} {self.source:7} {self.type} {fields}"
+
+
+def _short(value: Any) -> str:
+    if isinstance(value, Mapping):
+        value = value.get("meaning") or value.get("name") or value
+    text = str(value)
+    return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 1]}…"
 
 
 class NotInTime(AssertionError):
@@ -80,7 +92,7 @@ class Stream:
         )
         return iter(sorted(found, key=lambda event: event.time))
 
-    async def until(self, condition: Condition[T], *, within: float, since: float | None = None, what: str = "") -> T:
+    async def until(self, condition: Condition, *, within: float, since: float | None = None, what: str = "") -> Any:
         """The first true value of ``condition``, looked at now and then after every event.
 
         The deadline is ``since`` (the trigger's moment, default now) plus ``within`` seconds. Raises NotInTime.
@@ -92,9 +104,9 @@ class Stream:
             while True:
                 changed.clear()
                 found = condition()
-                value: Any = await found if inspect.isawaitable(found) else found
+                value = await found if inspect.isawaitable(found) else found
                 if value:
-                    return value  # type: ignore[no-any-return]
+                    return value
                 try:
                     async with asyncio.timeout_at(
                         asyncio.get_running_loop().time() + origin + within - time.monotonic()
