@@ -1,0 +1,389 @@
+"""One neighbour at work: its Peer, and while the session is up its Adj-RIB-In and Adj-RIB-Out.
+
+Carries out what the Peer asks for, turns UPDATEs into paths and table changes, and emits the neighbour's events. Decisions, the kernel and
+the other neighbours are the speaker's.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections import Counter
+from collections.abc import Callable, Collection, Iterator
+from dataclasses import dataclass, field
+from ipaddress import IPv4Address
+from zlib import crc32
+
+from harness.bgp import signals
+from harness.bgp.adj_out import AdjRibOut
+from harness.bgp.admission import Admission, Receiver
+from harness.bgp.attributes import Attributes
+from harness.bgp.config import Neighbor, SpeakerConfig
+from harness.bgp.errors import describe, meaning
+from harness.bgp.export import Exporter, PathIds, Target
+from harness.bgp.fsm import Profile, State
+from harness.bgp.messages import Notification
+from harness.bgp.paths import Kind, Path, Source
+from harness.bgp.peer import Peer, PeerConfig
+from harness.bgp.policy import Policy
+from harness.bgp.ports import Kernel, Shell, Timer
+from harness.bgp.prefixes import Family, split_path_id
+from harness.bgp.rib import AdjRibIn, Table
+from harness.bgp.session import Session
+from harness.bgp.update import Update
+from harness.control import EventLog
+
+FAMILY_OF_NAME = {"ipv4": Family.IPV4_UNICAST, "ipv6": Family.IPV6_UNICAST}
+SEND_LIMIT = 1024
+"""Prefixes looked at between two pauses of an announcement."""
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What all neighbours of a speaker share."""
+
+    config: SpeakerConfig
+    router_id: IPv4Address
+    tables: dict[Family, Table]
+    shell: Shell
+    kernel: Kernel
+    log: EventLog
+    path_ids: PathIds
+    wake: Callable[[], None]
+    walk: Callable[[Iterator[None]], None]
+
+
+@dataclass(slots=True)
+class Inbound:
+    """One family's routes from the neighbour."""
+
+    rib: AdjRibIn
+    admission: Admission
+    refusals: Counter[str] = field(default_factory=Counter)
+
+    def announce(self, slices: Collection[bytes], attributes: Attributes, next_hop: bytes) -> None:
+        path_of = self.admission.path
+        if not self.rib.add_path and not self.admission.policy.looks_at_prefix:
+            self._put(slices, path_of(b"", 0, attributes, next_hop))
+            return
+        groups: dict[Path, list[bytes]] = {}
+        for nlri in slices:
+            path_id, prefix = split_path_id(nlri) if self.rib.add_path else (0, nlri)
+            groups.setdefault(path_of(prefix, path_id, attributes, next_hop), []).append(nlri)
+        for path, members in groups.items():
+            self._put(members, path)
+
+    def _put(self, slices: Collection[bytes], path: Path) -> None:
+        if path.rejected is not None:
+            self.refusals[path.rejected] += len(slices)
+        self.rib.announce(slices, path)
+
+    def again(self, nlri: bytes, path: Path) -> Path:
+        """``path`` as the present policy sees it."""
+        return self.admission.path(self.rib.prefix_of(nlri), path.path_id, path.received, path.next_hop)
+
+
+class Adjacency:
+    """A configured neighbour."""
+
+    def __init__(self, config: Neighbor, around: Surroundings) -> None:
+        self.config = config
+        self.peer = Peer(peer_config(config, around))
+        self.inbound: dict[Family, Inbound] = {}
+        self.outbound: dict[Family, AdjRibOut] = {}
+        self.established_at: float | None = None
+        self.last_down: str | None = None
+        self._around = around
+        self._answering: set[Family] = set()
+        self._conn: int | None = None
+        self._timer: Timer | None = None
+        self._timer_at: float | None = None
+
+    @property
+    def name(self) -> str:
+        return self.config.name
+
+    @property
+    def local_asn(self) -> int:
+        return self.config.local_asn or self._around.config.asn
+
+    @property
+    def is_up(self) -> bool:
+        return self._conn is not None
+
+    # ---------------------------------------------------------------------------------------------------------- the state machine
+
+    def feed(self, signal: signals.Input) -> None:
+        """Gives the Peer an input and does what it asks for."""
+        for output in self.peer.process(signal, self._around.shell.now()):
+            self._carry_out(output)
+        self._set_timer()
+
+    def way_lost(self) -> None:
+        """The kernel has no route to the neighbour any more: its connections are as good as closed (RFC 4271 8.1.4, Event 18)."""
+        for conn in self.peer.standing():
+            self._around.shell.close(self.name, conn)
+            self.feed(signals.Closed(conn, f"no route to {self.config.address} any more"))
+
+    def _carry_out(self, output: signals.Output) -> None:
+        shell = self._around.shell
+        match output:
+            case signals.Deliver(update):
+                self._deliver(update)
+            case signals.Write(conn, data):
+                shell.write(self.name, conn, data)
+            case signals.Transition():
+                self._transition(output)
+            case signals.Dial(conn):
+                shell.dial(self.config, conn)
+            case signals.Close(conn):
+                shell.close(self.name, conn)
+            case signals.Up():
+                self._up(output)
+            case signals.Down():
+                self._down(output)
+            case signals.RefreshAsked(family, message):
+                self._refresh_asked(family, message.subtype)
+            case signals.NotificationSent(_, notification):
+                self._notification("sent", notification)
+            case signals.NotificationReceived(_, notification):
+                self._notification("received", notification)
+            case signals.Log(text):
+                self._emit("peer.log", text=text)
+
+    def _set_timer(self) -> None:
+        due = self.peer.deadline()
+        if due == self._timer_at:
+            return
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer_at = due
+        self._timer = None if due is None else self._around.shell.call_at(due, self._tick)
+
+    def _tick(self) -> None:
+        self._timer = self._timer_at = None
+        self.feed(signals.Tick())
+
+    def retire(self) -> None:
+        """The neighbour is no longer configured: its timer goes, its session is down already."""
+        if self._timer is not None:
+            self._timer.cancel()
+
+    # --------------------------------------------------------------------------------------------------------------------- events
+
+    def _emit(self, kind: str, /, **fields: object) -> None:
+        self._around.log.emit(kind, peer=self.name, **fields)
+
+    def _transition(self, seen: signals.Transition) -> None:
+        # In Established every message is an event that leads nowhere: those are counted, not told.
+        if seen.old is not seen.new or seen.old is not State.ESTABLISHED:
+            self._emit(
+                "fsm",
+                old=seen.old.value,
+                new=seen.new.value,
+                event=seen.event.name,
+                reason=seen.reason,
+                **({"spare": True} if seen.spare else {}),
+            )
+
+    def _notification(self, direction: str, notification: Notification) -> None:
+        self._emit("notification", direction=direction, **notification_fields(notification))
+
+    # -------------------------------------------------------------------------------------------------------------------- session
+
+    def _up(self, up: signals.Up) -> None:
+        session, around = up.session, self._around
+        self._conn = up.conn
+        self.established_at = around.shell.now()
+        source = Source(
+            self.name,
+            Kind.EBGP if session.ebgp else Kind.IBGP,
+            session.peer_asn,
+            int(session.peer_identifier),
+            packed_address(self.config.address),
+        )
+        receiver = Receiver(
+            frozenset({around.config.asn, self.local_asn}),
+            int(around.router_id),
+            self.config.allow_as_in,
+            self.config.enforce_first_as,
+        )
+        own_address = packed_address(up.local)
+        for family in sorted(session.families, key=lambda f: f.value):
+            table = around.tables[family]
+            self.inbound[family] = Inbound(
+                AdjRibIn(table, add_path=family in session.add_path_receive),
+                Admission(source, receiver, self._policy("import", family), around.kernel.is_own),
+            )
+            target = Target(
+                name=self.name,
+                ebgp=session.ebgp,
+                local_asn=self.local_asn,
+                own_address=mapped(own_address, family),
+                next_hop_self=self.config.next_hop_self,
+                add_path=family in session.add_path_send,
+                default_local_pref=around.config.local_pref,
+            )
+            exporter = Exporter(target, self._policy("export", family), around.path_ids)
+            self.outbound[family] = AdjRibOut(session, family, exporter)
+            around.walk(self.outbound[family].begin(table.selections))
+        self._emit("peer.up", local=up.local, remote=up.remote, **session_fields(session))
+        around.wake()
+
+    def _down(self, down: signals.Down) -> None:
+        self._conn = None
+        self.established_at = None
+        self.last_down = down.reason
+        for inbound in self.inbound.values():
+            self._around.walk(inbound.rib.drain())
+        for outbound in self.outbound.values():
+            self._around.walk(outbound.drain())
+        self.inbound = {}
+        self.outbound = {}
+        self._answering.clear()
+        self._emit(
+            "peer.down",
+            reason=down.reason,
+            event=down.event.name,
+            sent=None if down.sent is None else notification_fields(down.sent),
+            received=None if down.received is None else notification_fields(down.received),
+        )
+        self._around.wake()
+
+    def _policy(self, direction: str, family: Family) -> Policy:
+        rules = self.config.import_ if direction == "import" else self.config.export
+        return Policy(rules, family, self.local_asn, strict=self.config.strict)
+
+    def configure(self, config: Neighbor) -> None:
+        """New policies and export options count for what comes and goes from now on; what is there stays (BGP-7)."""
+        self.config = config
+        for family, inbound in self.inbound.items():
+            inbound.admission.policy = self._policy("import", family)
+        for family, outbound in self.outbound.items():
+            outbound.exporter.policy = self._policy("export", family)
+
+    # --------------------------------------------------------------------------------------------------------------------- routes
+
+    def _deliver(self, update: Update) -> None:
+        for family, slices in update.withdrawn.items():
+            if (inbound := self.inbound.get(family)) is not None:
+                inbound.rib.withdraw(slices)
+        if update.attributes is not None:
+            for family, slices in update.announced.items():
+                if (inbound := self.inbound.get(family)) is not None:
+                    inbound.announce(slices, update.attributes, update.next_hop[family])
+        if update.errors:
+            self._emit("update.error", errors=[str(error) for error in update.errors])
+        if update.end_of_rib is not None:
+            self._emit("eor", family=str(update.end_of_rib))
+        self._around.wake()
+
+    def _refresh_asked(self, family: Family, subtype: int) -> None:
+        inbound, outbound = self.inbound.get(family), self.outbound.get(family)
+        if inbound is None or outbound is None:
+            return
+        self._emit("refresh", family=str(family), kind=("asked", "begins", "ends")[subtype])
+        if subtype == 1:
+            inbound.rib.begin_refresh()
+        elif subtype == 2:
+            inbound.rib.end_refresh()
+        else:
+            self._around.walk(self._answer(family, outbound))
+            if self.peer.session is not None and self.peer.session.enhanced_refresh:
+                self.feed(signals.Refresh(family, 1))
+        self._around.wake()
+
+    def _answer(self, family: Family, outbound: AdjRibOut) -> Iterator[None]:
+        yield from outbound.repeat(self._around.tables[family].selections)
+        if outbound is self.outbound.get(family):
+            self._answering.add(family)
+
+    def announce(self) -> bool:
+        """Sends one bounded piece of what waits; whether more waits and can be sent. Tells what was refused since the last time."""
+        if self._conn is None:
+            return False
+        for inbound in self.inbound.values():
+            if inbound.refusals:
+                self._emit("rejected", reasons=dict(inbound.refusals))
+                inbound.refusals.clear()
+        more = False
+        for family, outbound in self.outbound.items():
+            answered = family in self._answering
+            if not (outbound.waiting or answered) or not self._around.shell.is_writable(self.name, self._conn):
+                continue
+            messages = outbound.messages(self._around.tables[family].selections, SEND_LIMIT)
+            if messages:
+                self.feed(signals.Send(messages))
+            if answered and not outbound.waiting:
+                self._answering.discard(family)
+                if self.peer.session is not None and self.peer.session.enhanced_refresh:
+                    self.feed(signals.Refresh(family, 2))
+            more = more or outbound.waiting
+        return more
+
+
+def peer_config(config: Neighbor, around: Surroundings) -> PeerConfig:
+    """The state machine's share of a neighbour's configuration."""
+    speaker = around.config
+    families = frozenset(FAMILY_OF_NAME[name] for name in config.address_families)
+    nothing: frozenset[Family] = frozenset()
+    return PeerConfig(
+        name=config.name,
+        local_asn=config.local_asn or speaker.asn,
+        peer_asn=config.remote_asn,
+        identifier=around.router_id,
+        families=families,
+        add_path_receive=families if config.add_path in ("receive", "both") else nothing,
+        add_path_send=families if config.add_path in ("send", "both") else nothing,
+        passive=config.passive,
+        profile=Profile(speaker.profile),
+        hold_time=speaker.hold_time if config.hold_time is None else config.hold_time,
+        connect_retry_time=config.connect_retry_time or speaker.connect_retry_time,
+        # Checked at admission instead, where the refused route stays visible with its reason.
+        enforce_first_as=False,
+        # Two speakers that start together must not retry in step.
+        seed=int(around.router_id) ^ crc32(config.name.encode()),
+    )
+
+
+def packed_address(text: str) -> bytes:
+    """The octets of an address, a scope left off."""
+    return ipaddress.ip_address(text.partition("%")[0]).packed
+
+
+def mapped(address: bytes, family: Family) -> bytes:
+    """``address`` as a next hop of ``family``: over an IPv4 session IPv6 routes go out with the IPv4-mapped address."""
+    if len(address) == family.octets:
+        return address
+    return bytes(10) + b"\xff\xff" + address if len(address) == 4 else address
+
+
+def session_fields(session: Session) -> dict[str, object]:
+    """What was negotiated, as JSON values."""
+    return {
+        "asn": session.peer_asn,
+        "router_id": str(session.peer_identifier),
+        "hold_time": session.hold_time,
+        "keepalive": session.keepalive,
+        "families": sorted(str(f) for f in session.families),
+        "asn4": session.asn4,
+        "add_path_receive": sorted(str(f) for f in session.add_path_receive),
+        "add_path_send": sorted(str(f) for f in session.add_path_send),
+        "route_refresh": session.route_refresh,
+        "enhanced_refresh": session.enhanced_refresh,
+        "extended_message": session.extended_message,
+    }
+
+
+def notification_fields(notification: Notification) -> dict[str, object]:
+    """A NOTIFICATION as JSON values, with its name and meaning."""
+    code, subcode = notification.code, notification.subcode
+    fields: dict[str, object] = {
+        "code": code,
+        "subcode": subcode,
+        "name": describe(code, subcode),
+        "meaning": meaning(code, subcode),
+        "data": notification.data.hex(),
+    }
+    if notification.communication:
+        fields["text"] = notification.communication
+    return fields

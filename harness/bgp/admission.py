@@ -1,0 +1,86 @@
+"""From a received UPDATE to paths: what RFC 4271 9.1.2 and 6.3 say must not be used, then the import policy.
+
+A route that is refused becomes a path all the same, with its reason: it stays visible in Adj-RIB-In and never is a candidate.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from weakref import WeakValueDictionary
+
+from harness.bgp import as_path
+from harness.bgp.attributes import Attributes
+from harness.bgp.paths import Kind, Path, Source
+from harness.bgp.policy import Policy
+
+Identity = tuple[int, Attributes, bytes, Attributes, "str | None"]
+
+
+@dataclass(frozen=True, slots=True)
+class Receiver:
+    """Who takes the routes: this speaker, as its neighbour on one session sees it. ``own_asns``: all that count as a loop."""
+
+    own_asns: frozenset[int]
+    router_id: int
+    allow_as_in: int = 0
+    enforce_first_as: bool = True
+
+
+class Admission:
+    """Turns the routes of one session and family into paths, the same path for the same attributes and outcome.
+
+    ``is_own_address`` says whether a next hop (packed) is an address of this node.
+    """
+
+    def __init__(
+        self, source: Source, receiver: Receiver, policy: Policy, is_own_address: Callable[[bytes], bool]
+    ) -> None:
+        self.source = source
+        self.policy = policy
+        self._receiver = receiver
+        self._is_own_address = is_own_address
+        self._paths: WeakValueDictionary[Identity, Path] = WeakValueDictionary()
+
+    def paths(
+        self, slices: Iterable[bytes], path_id: int, attributes: Attributes, next_hop: bytes
+    ) -> Iterable[tuple[Path, Iterable[bytes]]]:
+        """``slices`` (plain, without path ids) grouped by the path each belongs to: one group unless the policy looks at prefixes."""
+        if not self.policy.looks_at_prefix:
+            return ((self.path(b"", path_id, attributes, next_hop), slices),)
+        groups: dict[Path, list[bytes]] = {}
+        for prefix in slices:
+            groups.setdefault(self.path(prefix, path_id, attributes, next_hop), []).append(prefix)
+        return groups.items()
+
+    def path(self, prefix: bytes, path_id: int, attributes: Attributes, next_hop: bytes) -> Path:
+        """The path of one route. ``next_hop`` has 4, 16 or 32 octets; a link-local one is not kept."""
+        next_hop = next_hop[:16]
+        effective = attributes
+        rejected = self._refusal(attributes, next_hop)
+        if rejected is None:
+            outcome = self.policy.apply(prefix, self.source, attributes)
+            if outcome.attributes is None:
+                rejected = f"import policy, {'implicit deny' if not outcome.term else f'term {outcome.term}'}"
+            else:
+                effective = outcome.attributes
+        identity = (path_id, attributes, next_hop, effective, rejected)
+        path = self._paths.get(identity)
+        if path is None:
+            path = self._paths[identity] = Path(self.source, path_id, attributes, effective, next_hop, rejected)
+        return path
+
+    def _refusal(self, attributes: Attributes, next_hop: bytes) -> str | None:
+        receiver, path = self._receiver, attributes.as_path
+        for asn in receiver.own_asns:
+            if (count := as_path.contains(path, asn)) > receiver.allow_as_in:
+                times = "" if count == 1 else f" {count} times"
+                return f"AS path loop: own AS {asn} is in the AS path{times} (RFC 4271 9.1.2)"
+        if self.source.kind is Kind.EBGP:
+            if receiver.enforce_first_as and attributes.neighbor_as != self.source.asn:
+                return f"the first AS of the path is {attributes.neighbor_as}, not the neighbour's {self.source.asn} (RFC 4271 6.3)"
+        elif attributes.originator_id is not None and int(attributes.originator_id) == receiver.router_id:
+            return "ORIGINATOR_ID is this speaker's BGP Identifier (RFC 4456 8)"
+        if self._is_own_address(next_hop):
+            return "next hop is an address of this node (RFC 4271 5.1.3)"
+        return None

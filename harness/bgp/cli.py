@@ -1,0 +1,219 @@
+"""``vbrlab-bgp``: asks a running speaker over its control socket, and tells it what to change.
+
+Exit status: 0 done, 1 the speaker refused (the reason is on stderr), 2 wrong usage, 3 no speaker serves the socket.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from harness.bgp import log_lines, render
+from harness.control import ControlClosed, ControlError, call, follow
+
+REFUSED, NOBODY_THERE = 1, 3
+
+app = typer.Typer(
+    no_args_is_help=True, add_completion=False, help="Ask a running BGP speaker, and change what it does."
+)
+show = typer.Typer(no_args_is_help=True, help="What the speaker knows.")
+network = typer.Typer(no_args_is_help=True, help="Blocks that the speaker announces.")
+neighbor = typer.Typer(no_args_is_help=True, help="Neighbours.")
+app.add_typer(show, name="show")
+app.add_typer(network, name="network")
+app.add_typer(neighbor, name="neighbor")
+
+Json = Annotated[bool, typer.Option("--json", help="Print the answer as JSON.")]
+
+
+class TableName(StrEnum):
+    """What ``show routes`` reads."""
+
+    LOC = "loc"
+    IN = "in"
+    OUT = "out"
+
+
+class Direction(StrEnum):
+    """What ``clear`` applies anew."""
+
+    IN = "in"
+    OUT = "out"
+    BOTH = "both"
+
+
+@app.callback()
+def main_options(
+    context: typer.Context,
+    socket: Annotated[
+        Path, typer.Option("--socket", "-S", envvar="VBRLAB_BGP_SOCKET", help="Control socket of the speaker.")
+    ],
+) -> None:
+    context.obj = socket
+
+
+def _ask(context: typer.Context, method: str, **params: Any) -> Any:
+    return call(context.obj, method, **params)
+
+
+def _print(result: Any, as_json: bool, form: Callable[..., str]) -> None:
+    if as_json:
+        print(json.dumps(result, indent=2))
+        return
+    color = sys.stdout.isatty()
+    print(form(result, color=color))
+
+
+@show.command("summary")
+def show_summary(context: typer.Context, as_json: Json = False) -> None:
+    """The speaker and a line for each neighbour."""
+    _print(_ask(context, "show.summary"), as_json, render.summary)
+
+
+@show.command("neighbors")
+def show_neighbors(
+    context: typer.Context,
+    name: Annotated[str | None, typer.Argument(help="Name or address of one neighbour.")] = None,
+    as_json: Json = False,
+) -> None:
+    """State, timers, counters, capabilities and last errors of the neighbours."""
+    _print(_ask(context, "show.neighbors", name=name), as_json, render.neighbors)
+
+
+@show.command("routes")
+def show_routes(
+    context: typer.Context,
+    prefix: Annotated[str | None, typer.Argument(help="Only this prefix.")] = None,
+    table: Annotated[TableName, typer.Option(help="Chosen routes, received ones, or announced ones.")] = TableName.LOC,
+    peer: Annotated[str | None, typer.Option(help="Only from (loc, in) or to (out) this neighbour.")] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Of a very large table only so many prefixes.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Routes with all their paths; each path that is not the best says why."""
+    _print(
+        _ask(context, "show.routes", table=table.value, peer=peer, prefix=prefix, limit=limit), as_json, render.routes
+    )
+
+
+@show.command("fib")
+def show_fib(context: typer.Context, as_json: Json = False) -> None:
+    """What the speaker has in the kernel."""
+    _print(_ask(context, "show.fib"), as_json, render.fib)
+
+
+@show.command("nexthops")
+def show_nexthops(context: typer.Context, as_json: Json = False) -> None:
+    """The next hops of all paths and how the kernel reaches them."""
+    _print(_ask(context, "show.nexthops"), as_json, render.next_hops)
+
+
+@show.command("config")
+def show_config(context: typer.Context) -> None:
+    """The running configuration as JSON, keys masked."""
+    print(json.dumps(_ask(context, "show.config"), indent=2))
+
+
+@show.command("events")
+def show_events(
+    context: typer.Context,
+    follow_on: Annotated[bool, typer.Option("--follow", "-f", help="Wait for more; Ctrl-C ends it.")] = False,
+    since: Annotated[int, typer.Option(help="Only events after this number.")] = 0,
+    as_json: Json = False,
+) -> None:
+    """The events kept so far, one a line."""
+    last = None if follow_on else _ask(context, "events.last")
+    if last is not None and last <= since:
+        return
+    for event in follow(context.obj, since):
+        print(json.dumps(event) if as_json else log_lines.line(event), flush=True)
+        if last is not None and event["seq"] >= last:
+            break
+
+
+@network.command("add")
+def network_add(
+    context: typer.Context,
+    prefix: str,
+    require_route: Annotated[
+        bool, typer.Option(help="Only while the kernel has a route to exactly this block.")
+    ] = False,
+) -> None:
+    """Announce a block."""
+    print(_ask(context, "network.add", prefix=prefix, require_route=require_route))
+
+
+@network.command("delete")
+def network_delete(context: typer.Context, prefix: str) -> None:
+    """Withdraw a block."""
+    print(_ask(context, "network.delete", prefix=prefix))
+
+
+@neighbor.command("add")
+def neighbor_add(
+    context: typer.Context,
+    config: Annotated[typer.FileText, typer.Argument(help="File with the neighbour's JSON object, - for stdin.")],
+) -> None:
+    """Add a neighbour; fields as in the configuration file."""
+    try:
+        fields = json.load(config)
+    except json.JSONDecodeError as error:
+        raise ControlError(f"{config.name}, line {error.lineno}: no JSON: {error.msg}") from None
+    print(_ask(context, "neighbor.add", **fields))
+
+
+@neighbor.command("delete")
+def neighbor_delete(context: typer.Context, name: str) -> None:
+    """End the session (Cease/3) and forget the neighbour."""
+    print(_ask(context, "neighbor.delete", name=name))
+
+
+@neighbor.command("shutdown")
+def neighbor_shutdown(
+    context: typer.Context, name: str, text: Annotated[str, typer.Option(help="Told to the neighbour.")] = ""
+) -> None:
+    """End the session (Cease/2) and stay down."""
+    print(_ask(context, "neighbor.shutdown", name=name, text=text))
+
+
+@neighbor.command("start")
+def neighbor_start(context: typer.Context, name: str) -> None:
+    """Begin again after a shutdown."""
+    print(_ask(context, "neighbor.start", name=name))
+
+
+@app.command("clear")
+def clear(
+    context: typer.Context,
+    name: Annotated[str, typer.Argument(help="Name or address of the neighbour.")],
+    soft: Annotated[Direction | None, typer.Option(help="Keep the session; apply the policies anew.")] = None,
+    stored: Annotated[bool, typer.Option(help="Soft in: use the routes kept instead of asking for them.")] = False,
+) -> None:
+    """Reset a session (Cease/4), or with --soft apply the policies anew."""
+    if soft is None:
+        print(_ask(context, "neighbor.reset", name=name))
+    else:
+        print(_ask(context, "clear.soft", name=name, direction=soft.value, stored=stored))
+
+
+def main() -> None:
+    """The command."""
+    try:
+        app()
+    except ControlClosed as error:
+        sys.stderr.write(f"vbrlab-bgp: {error}\n")
+        raise SystemExit(NOBODY_THERE) from None
+    except ControlError as error:
+        sys.stderr.write(f"vbrlab-bgp: {error}\n")
+        raise SystemExit(REFUSED) from None
+    except KeyboardInterrupt:
+        raise SystemExit(130) from None
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,127 @@
+"""What a neighbour is told: which paths, with which attributes. A pure function of the selection, the session and the policy.
+
+Rules: RFC 4271 5.1 (attributes over eBGP and iBGP), 9.2 and 9.2.1 (iBGP routes are not passed on over iBGP), RFC 1997 (NO_EXPORT and
+its kind), RFC 7911 (several paths, each under an id). A path never goes back to the neighbour it came from.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from harness.bgp.attributes import Attributes, UnknownAttribute, WellKnownCommunity
+from harness.bgp.decision import Selection
+from harness.bgp.paths import Kind, Path
+from harness.bgp.policy import Policy
+
+_TRANSITIVE = 0x40
+_PARTIAL = 0x20
+_EXTENDED_NON_TRANSITIVE = 0x40  # RFC 4360 2: in the first octet of an extended community
+
+Advert = tuple[tuple[int, Attributes, bytes], ...]
+"""What is announced for one prefix: (path id, attributes, next hop) for each path; path id 0 where ADD-PATH is not in use."""
+
+NOTHING: Advert = ()
+
+
+class PathIds:
+    """Path ids of this speaker for ADD-PATH: one for each (source, its path id), the same for as long as the speaker lives."""
+
+    def __init__(self) -> None:
+        self._ids: dict[tuple[str, int], int] = {}
+
+    def of(self, path: Path) -> int:
+        return self._ids.setdefault((path.source.name, path.path_id), len(self._ids) + 1)
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """The neighbour as the export rules see it. ``own_address`` (packed) is the local end of the session."""
+
+    name: str
+    ebgp: bool
+    local_asn: int
+    own_address: bytes
+    next_hop_self: bool
+    add_path: bool
+    default_local_pref: int
+
+
+class Exporter:
+    """The export of one session and family."""
+
+    def __init__(self, target: Target, policy: Policy, ids: PathIds) -> None:
+        self.target = target
+        self.policy = policy
+        self._ids = ids
+        self._adverts: dict[Selection, Advert] = {}
+
+    def advert(self, prefix: bytes, selection: Selection | None) -> Advert:
+        """What the neighbour shall be told of ``prefix``. Nothing where no path may go to it."""
+        if selection is None or selection.best is None:
+            return NOTHING
+        if self.policy.looks_at_prefix:
+            return self._advert(prefix, selection)
+        advert = self._adverts.get(selection)
+        if advert is None:
+            advert = self._adverts[selection] = self._advert(prefix, selection)
+        return advert
+
+    def forget(self) -> None:
+        """Drops what was remembered during one batch."""
+        self._adverts.clear()
+
+    def _advert(self, prefix: bytes, selection: Selection) -> Advert:
+        assert selection.best is not None
+        add_path = self.target.add_path
+        found = []
+        for path in selection.usable if add_path else (selection.best,):
+            told = self._told(prefix, path)
+            if told is not None:
+                found.append((self._ids.of(path) if add_path else 0, *told))
+        return tuple(found)
+
+    def _told(self, prefix: bytes, path: Path) -> tuple[Attributes, bytes] | None:
+        target, source, attributes = self.target, path.source, path.attributes
+        if source.name == target.name or (source.kind is Kind.IBGP and not target.ebgp):
+            return None
+        if self._held_back(attributes.communities):
+            return None
+        if target.ebgp and source.kind is not Kind.LOCAL and attributes.med is not None:
+            attributes = attributes.evolve(med=None)  # RFC 4271 5.1.4: not passed on to other ASes
+        outcome = self.policy.apply(prefix, source, attributes)
+        if outcome.attributes is None:
+            return None
+        attributes = outcome.attributes
+        own_next_hop = target.ebgp or target.next_hop_self or outcome.next_hop_self or not path.next_hop
+        next_hop = target.own_address if own_next_hop else path.next_hop
+        return (self._over_ebgp if target.ebgp else self._over_ibgp)(attributes), next_hop
+
+    def _held_back(self, communities: tuple[int, ...]) -> bool:
+        if WellKnownCommunity.NO_ADVERTISE in communities:
+            return True
+        return self.target.ebgp and (
+            WellKnownCommunity.NO_EXPORT in communities or WellKnownCommunity.NO_EXPORT_SUBCONFED in communities
+        )
+
+    def _over_ebgp(self, attributes: Attributes) -> Attributes:
+        return attributes.prepended(self.target.local_asn).evolve(
+            next_hop=b"",
+            local_pref=None,
+            originator_id=None,
+            cluster_list=(),
+            extended=tuple(c for c in attributes.extended if not c[0] & _EXTENDED_NON_TRANSITIVE),
+            unknown=_passed_on(attributes),
+        )
+
+    def _over_ibgp(self, attributes: Attributes) -> Attributes:
+        local_pref = attributes.local_pref
+        return attributes.evolve(
+            next_hop=b"",
+            local_pref=self.target.default_local_pref if local_pref is None else local_pref,
+            unknown=_passed_on(attributes),
+        )
+
+
+def _passed_on(attributes: Attributes) -> tuple[UnknownAttribute, ...]:
+    """RFC 4271 9: unknown transitive attributes go on with the Partial bit, others stop here."""
+    return tuple(a._replace(flags=a.flags | _PARTIAL) for a in attributes.unknown if a.flags & _TRANSITIVE)

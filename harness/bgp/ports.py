@@ -1,0 +1,71 @@
+"""What the routing half of the speaker needs from the world: connections and time (:class:`Shell`), the kernel (:class:`Kernel`).
+
+``transport`` and ``kernel`` are the real ones. A simulation has its own: a virtual clock, links in memory, no kernel.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Protocol
+
+from harness.bgp.config import Neighbor
+from harness.bgp.nexthop import Resolved
+from harness.bgp.prefixes import Family
+from harness.net.fib import Fib
+
+
+class Timer(Protocol):
+    """A call that is due later."""
+
+    def cancel(self) -> None: ...
+
+
+class Shell(Protocol):
+    """Connections and time. ``conn`` is the number that the neighbour's Peer gave the connection."""
+
+    def now(self) -> float:
+        """Seconds on a steady clock."""
+        ...
+
+    def call_at(self, when: float, call: Callable[[], None]) -> Timer:
+        """``call`` at ``when`` of that clock."""
+        ...
+
+    def call_soon(self, call: Callable[[], None]) -> object:
+        """``call`` after what is already waiting."""
+        ...
+
+    def dial(self, neighbor: Neighbor, conn: int) -> None:
+        """Connects; the outcome comes as Connected or ConnectFailed."""
+        ...
+
+    def write(self, name: str, conn: int, data: bytes) -> None: ...
+
+    def close(self, name: str, conn: int) -> None:
+        """Ends the connection after what was written, or gives up the dial."""
+        ...
+
+    def is_writable(self, name: str, conn: int) -> bool:
+        """False while the neighbour does not read fast enough; :meth:`Speaker.wake` follows when that changes."""
+        ...
+
+    def neighbors_changed(self, neighbors: Mapping[str, Neighbor]) -> None:
+        """These are the neighbours that may connect from now on (their keys included)."""
+        ...
+
+
+class Kernel(Protocol):
+    """The kernel's routes: those that are not ours, to resolve next hops, and those that are, to be written."""
+
+    @property
+    def fibs(self) -> Mapping[Family, Fib]: ...
+
+    def resolve(self, next_hop: bytes) -> Resolved | None: ...
+
+    def cost(self, next_hop: bytes) -> int | None: ...
+
+    def is_own(self, address: bytes) -> bool: ...
+
+    def has_route(self, prefix: bytes, version: int) -> bool: ...
+
+    def interface(self, ifindex: int) -> str: ...

@@ -1,0 +1,383 @@
+"""The speaker: neighbours, tables, own networks and the kernel, joined.
+
+Work is done in slices: what arrives changes the tables at once; decisions' consequences (kernel routes, announcements, events) follow in
+:meth:`Speaker._slice`, which never runs longer than SLICE and comes again through the shell while there is more. So a burst leads to
+batches, and keepalives and timers get their turn between them.
+
+No socket and no clock of its own: see ``ports``.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from ipaddress import IPv4Address, ip_address
+from typing import TypeVar
+
+from harness.bgp import prefixes as nlri
+from harness.bgp import signals
+from harness.bgp.adjacency import Adjacency, Surroundings
+from harness.bgp.attributes import Attributes, Origin
+from harness.bgp.config import Neighbor, Network, Rule, SpeakerConfig, parse_network
+from harness.bgp.decision import Preferences, Selection
+from harness.bgp.errors import Cease
+from harness.bgp.export import PathIds
+from harness.bgp.paths import Kind, Path, Source
+from harness.bgp.ports import Kernel, Shell
+from harness.bgp.prefixes import Family
+from harness.bgp.rib import Table
+from harness.bgp.telling import path_row, ways_rows
+from harness.control import EventLog
+from harness.net.fib import Loss, Ways, Written
+
+_T = TypeVar("_T")
+
+SLICE = 0.004
+"""Seconds that one piece of work may take before others get their turn."""
+BATCH = 512
+"""Prefixes decided, written and announced together."""
+TOLD = 64
+FEW = 8
+"""An event lists up to TOLD prefixes, of a larger batch the first FEW; it always carries their number."""
+
+
+class NeighborError(ValueError):
+    """A command names a neighbour that is not there, or is there already, or cannot do what is asked."""
+
+
+class NetworkError(ValueError):
+    """A command names a network that is not there, or is there already."""
+
+
+class Speaker:
+    """One BGP speaker. ``start`` begins the sessions; ``stop`` ends them and takes its routes out of the kernel."""
+
+    def __init__(
+        self, config: SpeakerConfig, router_id: IPv4Address, shell: Shell, kernel: Kernel, log: EventLog
+    ) -> None:
+        self.config = config
+        self.router_id = router_id
+        self.kernel = kernel
+        self.log = log
+        self.adjacencies: dict[str, Adjacency] = {}
+        self.networks: dict[bytes, tuple[Family, Network]] = {}
+        self._shell = shell
+        preferences = Preferences(
+            config.multipath,
+            config.multipath_ibgp,
+            config.multipath_as_path,
+            config.always_compare_med,
+            config.local_pref,
+        )
+        self.tables = {family: Table(family, preferences, kernel.cost) for family in Family}
+        own = Source("local", Kind.LOCAL, config.asn, int(router_id))
+        attributes = Attributes(origin=Origin.IGP)
+        self._own_path = Path(own, 0, attributes, attributes, b"")
+        self._originated: set[tuple[Family, bytes]] = set()
+        self._walks: deque[Iterator[None]] = deque()
+        self._unwritten: dict[Family, set[bytes]] = {family: set() for family in Family}
+        self._turn = 0
+        self._awake = False
+        self._around = Surroundings(
+            config, router_id, self.tables, shell, kernel, log, PathIds(), self.wake, self._walk
+        )
+
+    # ------------------------------------------------------------------------------------------------------------ life
+
+    def start(self) -> None:
+        for network in self.config.networks:
+            self._put_network(network)
+        for neighbor in self.config.neighbors:
+            self._put_neighbor(neighbor)
+        self._tell_shell()
+        for adjacency in self.adjacencies.values():
+            if not adjacency.config.shutdown:
+                adjacency.feed(signals.Start())
+        self.wake()
+
+    def stop(self, text: str = "") -> None:
+        """Cease/2 to every neighbour (RFC 4486), then the kernel's routes go."""
+        for adjacency in self.adjacencies.values():
+            adjacency.feed(signals.Stop(Cease.ADMINISTRATIVE_SHUTDOWN, text))
+            adjacency.retire()
+        for fib in self.kernel.fibs.values():
+            fib.clear()
+
+    def wake(self) -> None:
+        """There may be work."""
+        if not self._awake:
+            self._awake = True
+            self._shell.call_soon(self._slice)
+
+    def _walk(self, walk: Iterator[None]) -> None:
+        self._walks.append(walk)
+        self.wake()
+
+    def _slice(self) -> None:
+        self._awake = False
+        end = self._shell.now() + SLICE
+        while self._walks:
+            # A walk goes to its end before its consequences are drawn, so that they come as one batch where they fit into one.
+            if next(self._walks[0], self) is self:
+                self._walks.popleft()
+            if self._shell.now() >= end:
+                self.wake()
+                return
+        for family, table in self.tables.items():
+            while table.changed:
+                self._publish(family, table, table.take(BATCH))
+                if self._shell.now() >= end:
+                    self.wake()
+                    return
+        if self._announce(end):
+            self.wake()
+
+    def _announce(self, end: float) -> bool:
+        """A piece to each neighbour in turn until ``end``; the next time begins with the one whose turn it then is."""
+        more = False
+        turns = list(self.adjacencies.values())
+        for number in range(len(turns)):
+            more = turns[(self._turn + number) % len(turns)].announce() or more
+            if self._shell.now() >= end:
+                self._turn = (self._turn + number + 1) % len(turns)
+                return True
+        return more
+
+    # ---------------------------------------------------------------------------------------------------------- results
+
+    def _publish(self, family: Family, table: Table, batch: Sequence[tuple[bytes, Selection | None]]) -> None:
+        """The consequences of a batch of decisions: kernel first, then the neighbours are told."""
+        selections = table.selections
+        self._write(family, [prefix for prefix, _ in batch])
+        changed = [prefix for prefix, _ in batch]
+        for adjacency in self.adjacencies.values():
+            outbound = adjacency.outbound.get(family)
+            if outbound is not None:
+                outbound.mark(changed)
+        rows: list[dict[str, object]] = []
+        count = 0
+        for prefix, before in batch:
+            now = selections.get(prefix)
+            if _same_routes(before, now):
+                continue
+            count += 1
+            if len(rows) < TOLD:
+                paths = now.multipath if now is not None else ()
+                rows.append({"prefix": nlri.text(prefix, family), "paths": [path_row(p) for p in paths]})
+        if count:
+            self.log.emit("rib", count=count, changed=rows if count <= TOLD else rows[:FEW])
+
+    def _write(self, family: Family, prefixes: Iterable[bytes]) -> None:
+        fib = self.kernel.fibs.get(family)
+        if fib is None:
+            return
+        selections = self.tables[family].selections
+        known: dict[Selection | None, Ways] = {None: ()}
+        changes = []
+        for prefix in prefixes:
+            selection = selections.get(prefix)
+            ways = known.get(selection)
+            if ways is None:
+                assert selection is not None
+                ways = known[selection] = self.ways(selection)
+            changes.append((prefix, ways))
+        self._tell_written(family, fib.apply(changes))
+
+    def ways(self, selection: Selection) -> Ways:
+        """The kernel's ways of a selection, one for each path (several where the next hop itself has several)."""
+        if len(selection.multipath) == 1:
+            return self._ways_to(selection.multipath[0])
+        return tuple(way for path in selection.multipath for way in self._ways_to(path))
+
+    def _ways_to(self, path: Path) -> Ways:
+        resolved = self.kernel.resolve(path.next_hop) if path.next_hop else None
+        return () if resolved is None else resolved.ways
+
+    def _tell_written(self, family: Family, written: Written) -> None:
+        if not written:
+            return
+        if written.installed or written.removed:
+            self._tell_fib(family, written.installed, written.removed, in_place=written.in_place)
+        if written.failed:
+            self._unwritten[family].update(prefix for prefix, _ in written.failed)
+            failed = [{"prefix": nlri.text(p, family), "reason": reason} for p, reason in _some(written.failed)]
+            self.log.emit("fib.failed", count=len(written.failed), failed=failed)
+
+    def _tell_fib(self, family: Family, installed: list[bytes], removed: list[bytes], **more: object) -> None:
+        fib = self.kernel.fibs[family]
+        rows = [row for row in map(fib.route, _some(installed)) if row is not None]
+        self.log.emit(
+            "fib",
+            installed=[
+                {"prefix": nlri.text(r.prefix, family), "next_hops": ways_rows(r.ways, self.kernel)} for r in rows
+            ],
+            removed=[nlri.text(p, family) for p in _some(removed)],
+            counts={"installed": len(installed), "removed": len(removed), "routes": len(fib)},
+            **more,
+        )
+
+    # --------------------------------------------------------------------------------------------------------- the kernel
+
+    def next_hops_changed(self, next_hops: frozenset[bytes]) -> None:
+        """The kernel resolves these another way now, or dropped what we had written over them.
+
+        What it refused before is tried again: the reason may have gone with the change.
+        """
+        for family, prefixes in self._unwritten.items():
+            if prefixes:
+                self._unwritten[family] = set()
+                self._write(family, prefixes)
+        for table in self.tables.values():
+            self._walk(table.reconsider(next_hops))
+        for family, network in list(self.networks.values()):
+            self._settle_network(family, network)
+        for adjacency in self.adjacencies.values():
+            if adjacency.config.fall_over and self.kernel.resolve(ip_address(adjacency.config.address).packed) is None:
+                adjacency.way_lost()
+            elif not adjacency.is_up and not adjacency.config.shutdown:
+                adjacency.feed(signals.Retry())
+
+    def routes_dropped(self, family: Family, prefixes: list[bytes], cause: str) -> None:
+        """The kernel took ways from these by itself: told as the changes of its table that they are."""
+        fib = self.kernel.fibs[family]
+        left = [p for p in prefixes if fib.route(p) is not None]
+        gone = [p for p in prefixes if fib.route(p) is None]
+        self._tell_fib(family, left, gone, in_place=[], cause=cause)
+
+    def routes_lost(self, family: Family, loss: Loss) -> None:
+        """Somebody else took our routes out of the kernel: told, and repaired only where the configuration says so."""
+        repair = self.config.fib.repair
+        self.log.emit(
+            "fib.lost",
+            what=loss.what,
+            count=len(loss.prefixes),
+            prefixes=[nlri.text(p, family) for p in _some(loss.prefixes)],
+            repaired=repair,
+        )
+        if repair:
+            self._write(family, loss.prefixes)
+
+    # --------------------------------------------------------------------------------------------------------- networks
+
+    def add_network(self, network: Network) -> None:
+        """Begins to originate a block. Raises NetworkError where it is there already."""
+        if nlri.from_network(network.prefix) in self.networks:
+            raise NetworkError(f"network {network.prefix} is announced already; delete it first to change it")
+        self._put_network(network)
+        self.log.emit("network", action="add", prefix=network.prefix)
+        self.wake()
+
+    def delete_network(self, prefix: str) -> None:
+        """Ceases to originate a block. Raises NetworkError where it is not there."""
+        key = nlri.from_network(parse_network(prefix))
+        if key not in self.networks:
+            known = ", ".join(network.prefix for _, network in self.networks.values()) or "none"
+            raise NetworkError(f"network {prefix} is not announced; there are {known}")
+        family, _ = self.networks.pop(key)
+        self._originate(family, key, False)
+        self.log.emit("network", action="delete", prefix=prefix)
+        self.wake()
+
+    def _put_network(self, network: Network) -> None:
+        family = nlri.family_of(network.prefix)
+        self.networks[nlri.from_network(network.prefix)] = (family, network)
+        self._settle_network(family, network)
+
+    def _settle_network(self, family: Family, network: Network) -> None:
+        key = nlri.from_network(network.prefix)
+        version = 4 if family is Family.IPV4_UNICAST else 6
+        self._originate(family, key, not network.require_route or self.kernel.has_route(key, version))
+
+    def _originate(self, family: Family, key: bytes, wanted: bool) -> None:
+        present = (family, key) in self._originated
+        if wanted and not present:
+            self._originated.add((family, key))
+            self.tables[family].replace(key, None, self._own_path)
+        elif present and not wanted:
+            self._originated.discard((family, key))
+            self.tables[family].replace(key, self._own_path, None)
+
+    # -------------------------------------------------------------------------------------------------------- neighbours
+
+    def adjacency(self, name: str) -> Adjacency:
+        """A neighbour by its name or address. Raises NeighborError."""
+        for adjacency in self.adjacencies.values():
+            if name in (adjacency.name, adjacency.config.address):
+                return adjacency
+        known = ", ".join(self.adjacencies) or "none"
+        raise NeighborError(f"there is no neighbour {name!r}; there are {known}")
+
+    def add_neighbor(self, neighbor: Neighbor) -> None:
+        """Raises NeighborError where its name or address is taken."""
+        for other in self.adjacencies.values():
+            if neighbor.name == other.name or neighbor.address == other.config.address:
+                raise NeighborError(
+                    f"neighbour {other.name} ({other.config.address}) is there already; delete it first, or reconfigure it"
+                )
+        self._put_neighbor(neighbor)
+        self._tell_shell()
+        self.log.emit("neighbor", action="add", peer=neighbor.name)
+        if not neighbor.shutdown:
+            self.adjacencies[neighbor.name].feed(signals.Start())
+
+    def delete_neighbor(self, name: str) -> None:
+        """Cease/3 to the neighbour; then nothing of it is left."""
+        adjacency = self.adjacency(name)
+        adjacency.feed(signals.Stop(Cease.PEER_DECONFIGURED))
+        adjacency.retire()
+        del self.adjacencies[adjacency.name]
+        self._tell_shell()
+        self.log.emit("neighbor", action="delete", peer=adjacency.name)
+
+    def set_policy(self, name: str, direction: str, rules: tuple[Rule, ...]) -> None:
+        """The policy of a neighbour from now on. Nothing is sent until a soft clear (BGP-7)."""
+        adjacency = self.adjacency(name)
+        if direction not in ("import", "export"):
+            raise NeighborError(f"policy direction {direction!r}: there are import and export")
+        field = "import_" if direction == "import" else "export"
+        adjacency.configure(adjacency.config.model_copy(update={field: rules}))
+        self.log.emit("policy", peer=adjacency.name, direction=direction, terms=len(rules))
+
+    def clear_soft(self, name: str, direction: str, *, stored: bool = False) -> None:
+        """Policies anew, the session untouched (BGP-7). In: the neighbour is asked for its routes, or with ``stored`` Adj-RIB-In is
+        used. Raises NeighborError where the session is down, or the neighbour cannot be asked (BGP-19)."""
+        adjacency = self.adjacency(name)
+        session = adjacency.peer.session
+        if session is None:
+            raise NeighborError(
+                f"neighbour {adjacency.name} is in state {adjacency.peer.state.value}; a soft clear needs a session"
+            )
+        if direction not in ("in", "out", "both"):
+            raise NeighborError(f"soft clear {direction!r}: there are in, out and both")
+        if direction != "out" and not stored and not session.route_refresh:
+            raise NeighborError(
+                f"neighbour {adjacency.name} did not announce the route refresh capability (RFC 2918): "
+                "use the stored routes, or reset the session"
+            )
+        for family in session.families:
+            if direction != "in":
+                self._walk(adjacency.outbound[family].reconsider(self.tables[family].selections))
+            if direction != "out" and stored:
+                inbound = adjacency.inbound[family]
+                self._walk(inbound.rib.readmit(inbound.again))
+            elif direction != "out":
+                adjacency.feed(signals.Refresh(family))
+        self.log.emit("clear", peer=adjacency.name, direction=direction, stored=stored)
+        self.wake()
+
+    def _put_neighbor(self, neighbor: Neighbor) -> None:
+        neighbor.secret()
+        self.adjacencies[neighbor.name] = Adjacency(neighbor, self._around)
+
+    def _tell_shell(self) -> None:
+        self._shell.neighbors_changed({name: a.config for name, a in self.adjacencies.items()})
+
+
+def _some(items: Sequence[_T]) -> Sequence[_T]:
+    return items if len(items) <= TOLD else items[:FEW]
+
+
+def _same_routes(before: Selection | None, now: Selection | None) -> bool:
+    if before is None or now is None:
+        return before is now
+    return before.multipath == now.multipath and before.usable == now.usable and before.candidates == now.candidates

@@ -1,0 +1,68 @@
+"""Values of the speaker as JSON values: the one place that says what a path or a next hop looks like in events and answers."""
+
+from __future__ import annotations
+
+import ipaddress
+from typing import Any
+
+from harness.bgp import as_path
+from harness.bgp.attributes import Attributes, Origin, community_text, extended_community_text
+from harness.bgp.paths import Path
+from harness.bgp.ports import Kernel
+from harness.net.fib import Ways
+
+
+def path_row(path: Path) -> dict[str, Any]:
+    """A path in an event: who offers it, over which next hop, with which AS path."""
+    return {
+        "peer": path.source.name,
+        "next_hop": address_text(path.next_hop),
+        "as_path": as_path.text(path.attributes.as_path),
+    }
+
+
+def full_path_row(path: Path) -> dict[str, Any]:
+    """A path in an answer, with every attribute as the import policy left it."""
+    row = path_row(path) | {"kind": path.source.kind.value, "path_id": path.path_id} | _attributes_row(path.attributes)
+    if path.rejected is not None:
+        row["rejected"] = path.rejected
+    return row
+
+
+def advert_row(path_id: int, attributes: Attributes, next_hop: bytes) -> dict[str, Any]:
+    """A path as a neighbour was told of it."""
+    return {
+        "next_hop": address_text(next_hop),
+        "as_path": as_path.text(attributes.as_path),
+        "path_id": path_id,
+    } | _attributes_row(attributes)
+
+
+def _attributes_row(attributes: Attributes) -> dict[str, Any]:
+    row: dict[str, Any] = {
+        "origin": Origin(attributes.origin).name.lower(),
+        "med": attributes.med,
+        "local_pref": attributes.local_pref,
+        "communities": [community_text(c) for c in attributes.communities],
+        "large_communities": [str(c) for c in attributes.large],
+        "extended_communities": [extended_community_text(c) for c in attributes.extended],
+    }
+    if attributes.atomic_aggregate:
+        row["atomic_aggregate"] = True
+    if attributes.aggregator is not None:
+        row["aggregator"] = f"{attributes.aggregator.asn} {attributes.aggregator.identifier}"
+    if attributes.originator_id is not None:
+        row["originator_id"] = str(attributes.originator_id)
+    if attributes.cluster_list:
+        row["cluster_list"] = [str(ipaddress.IPv4Address(c)) for c in attributes.cluster_list]
+    return row
+
+
+def address_text(packed: bytes) -> str | None:
+    """An address as text; None for the empty one of an own network."""
+    return str(ipaddress.ip_address(packed)) if packed else None
+
+
+def ways_rows(ways: Ways, kernel: Kernel) -> list[dict[str, Any]]:
+    """The kernel's ways: gateway (None: on the link) and interface name."""
+    return [{"gateway": address_text(w.gateway), "interface": kernel.interface(w.ifindex)} for w in ways]

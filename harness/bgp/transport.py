@@ -1,0 +1,312 @@
+"""TCP for the speaker: listening and dialling on asyncio, with TTL, local addresses and MD5 keys (RFC 2385).
+
+Octets in, octets out; the meaning is the Peer's. Each read takes at most READ octets, so that a neighbour that sends fast cannot
+keep the loop from the others. A neighbour that reads slowly is not written to while its buffer is full, and costs no more than that.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import ipaddress
+import os
+import socket
+import struct
+from collections.abc import Callable, Coroutine, Mapping
+from typing import Any
+
+from harness.bgp import signals
+from harness.bgp.config import Neighbor
+
+READ = 16384
+BUFFER_HIGH = 1 << 20
+LINGER = 5.0
+"""Seconds that a closing connection may take to deliver what is left to say."""
+
+_TCP_MD5SIG = 14
+_MD5_RECORD = struct.Struct("=BBHi80s")
+_SOCKADDR_STORAGE = 128
+_MAX_HOPS = 255
+_INTERNETWORK_CONTROL = 0xC0  # RFC 4271 appendix E: IP precedence 6
+
+Feed = Callable[[str, signals.Input], None]
+
+
+class TransportError(OSError):
+    """A listening socket could not be had; the text names the address, the reason and the remedy."""
+
+
+def ttl_of(neighbor: Neighbor, own_asn: int) -> int:
+    """TTL of a session's packets: 1 for a direct eBGP neighbour, the configured hops, the most for iBGP."""
+    if neighbor.remote_asn == (neighbor.local_asn or own_asn):
+        return _MAX_HOPS
+    return neighbor.ebgp_multihop or 1
+
+
+def set_key(sock: socket.socket, address: str, key: bytes) -> None:
+    """Signs the segments to and from ``address`` (RFC 2385); an empty key removes it."""
+    ip = ipaddress.ip_address(address)
+    if ip.version == 4:
+        head = struct.pack("=HH4s", socket.AF_INET, 0, ip.packed)
+    else:
+        head = struct.pack("=HHI16sI", socket.AF_INET6, 0, 0, ip.packed, 0)
+    record = head.ljust(_SOCKADDR_STORAGE, b"\0") + _MD5_RECORD.pack(0, 0, len(key), 0, key)
+    try:
+        sock.setsockopt(socket.IPPROTO_TCP, _TCP_MD5SIG, record)
+    except FileNotFoundError:
+        if key:
+            raise
+
+
+def md5_failures() -> int:
+    """Segments that this namespace dropped for a wrong, missing or unexpected signature (the kernel counts no finer)."""
+    with open("/proc/thread-self/net/netstat") as file:
+        lines = [line.split() for line in file if line.startswith("TcpExt:")]
+    counters = dict(zip(lines[0], lines[1], strict=True))
+    return sum(int(counters.get(f"TCPMD5{name}", 0)) for name in ("NotFound", "Unexpected", "Failure"))
+
+
+def _reason(error: OSError) -> str:
+    return os.strerror(error.errno) if error.errno else str(error)
+
+
+class Connection(asyncio.BufferedProtocol):
+    """One TCP connection of one neighbour."""
+
+    def __init__(
+        self, name: str, conn: int, outgoing: bool, feed: Feed, drained: Callable[[], None], ended: Callable[[], object]
+    ) -> None:
+        self.transport: asyncio.Transport | None = None
+        self.writable = True
+        self._name = name
+        self._conn = conn
+        self._feed = feed
+        self._drained = drained
+        self._ended = ended
+        self._outgoing = outgoing
+        self._buffer = memoryview(bytearray(READ))
+        self._finished = False
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self.transport = transport
+        transport.set_write_buffer_limits(BUFFER_HIGH)
+        local, remote = transport.get_extra_info("sockname"), transport.get_extra_info("peername")
+        self._feed(self._name, signals.Connected(self._conn, self._outgoing, local[0], remote[0]))
+
+    def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002
+        return self._buffer
+
+    def buffer_updated(self, nbytes: int) -> None:
+        if not self._finished:
+            self._feed(self._name, signals.Received(self._conn, bytes(self._buffer[:nbytes])))
+
+    def eof_received(self) -> bool:
+        self._end("the neighbour closed the connection")
+        return False
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._end(_reason(exc) if isinstance(exc, OSError) else "the connection was closed")
+
+    def _end(self, reason: str) -> None:
+        if not self._finished:
+            self._finished = True
+            self._ended()
+            self._feed(self._name, signals.Closed(self._conn, reason))
+
+    def pause_writing(self) -> None:
+        self.writable = False
+
+    def resume_writing(self) -> None:
+        self.writable = True
+        self._drained()
+
+    def finish(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Our side ends it: what was written still leaves, for LINGER seconds at most."""
+        self._finished = True
+        if self.transport is not None and not self.transport.is_closing():
+            self.transport.close()
+            loop.call_later(LINGER, self.transport.abort)
+
+
+class Transport:
+    """All sockets of a speaker. ``feed`` takes a neighbour's name and an input; ``refused`` hears of strangers."""
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        own_asn: int,
+        port: int,
+        feed: Feed,
+        drained: Callable[[], None],
+        accept: Callable[[str], tuple[str, int] | None],
+        dial_slow: Callable[[str, int], None],
+    ) -> None:
+        self._loop = loop
+        self._own_asn = own_asn
+        self._port = port
+        self._feed = feed
+        self._drained = drained
+        self._accept_from = accept
+        self._dial_slow = dial_slow
+        self._neighbors: dict[str, Neighbor] = {}
+        self._listeners: list[socket.socket] = []
+        self._connections: dict[tuple[str, int], Connection] = {}
+        self._dials: dict[tuple[str, int], asyncio.Task[None]] = {}
+
+    # ---------------------------------------------------------------------------------------------------------- listening
+
+    def listen(self, addresses: tuple[str, ...]) -> None:
+        """Raises TransportError where an address cannot be listened on; IPv6 is passed over where the kernel has none.
+
+        Connections wait until :meth:`accept`.
+        """
+        for address in addresses:
+            family = socket.AF_INET6 if ":" in address else socket.AF_INET
+            try:
+                listener = self._bound(family, address)
+            except OSError as error:
+                if family == socket.AF_INET6 and error.errno in (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL):
+                    continue
+                raise TransportError(
+                    error.errno,
+                    f"cannot listen on {address} port {self._port}: {_reason(error)}; "
+                    "is another BGP speaker running in this namespace?",
+                ) from None
+            self._listeners.append(listener)
+
+    def accept(self) -> None:
+        """From now on connections are taken."""
+        for listener in self._listeners:
+            self._loop.add_reader(listener.fileno(), self._accept, listener)
+
+    def _bound(self, family: int, address: str) -> socket.socket:
+        listener = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+        try:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if family == socket.AF_INET6:
+                listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            listener.bind((address, self._port))
+            # Keys first: a connection that came before its key would stay unsigned.
+            for neighbor in self._neighbors.values():
+                self._sign(listener, neighbor)
+            listener.listen(128)
+        except OSError:
+            listener.close()
+            raise
+        return listener
+
+    def neighbors_changed(self, neighbors: Mapping[str, Neighbor]) -> None:
+        """Keys of the listening sockets follow the neighbours."""
+        for name, old in self._neighbors.items():
+            if name not in neighbors and old.secret() is not None:
+                for listener in self._listeners:
+                    self._sign(listener, old, remove=True)
+        self._neighbors = dict(neighbors)
+        for listener in self._listeners:
+            for neighbor in neighbors.values():
+                self._sign(listener, neighbor)
+
+    def _sign(self, sock: socket.socket, neighbor: Neighbor, *, remove: bool = False) -> None:
+        key = neighbor.secret()
+        if key is not None and (":" in neighbor.address) == (sock.family == socket.AF_INET6):
+            set_key(sock, neighbor.address, b"" if remove else key)
+
+    def _accept(self, listener: socket.socket) -> None:
+        with contextlib.suppress(BlockingIOError, ConnectionAbortedError):
+            while True:
+                sock, remote = listener.accept()
+                found = self._accept_from(remote[0].partition("%")[0])
+                if found is None:
+                    sock.close()
+                    continue
+                name, conn = found
+                sock.setblocking(False)
+                self._tune(sock, self._neighbors[name])
+                self._run(name, conn, self._adopt(name, conn, sock, False))
+
+    def _tune(self, sock: socket.socket, neighbor: Neighbor) -> None:
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        ttl = ttl_of(neighbor, self._own_asn)
+        if sock.family == socket.AF_INET6:
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_UNICAST_HOPS, ttl)
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_TCLASS, _INTERNETWORK_CONTROL)
+        else:
+            sock.setsockopt(socket.IPPROTO_IP, socket.IP_TTL, ttl)
+            sock.setsockopt(socket.IPPROTO_IP, socket.IP_TOS, _INTERNETWORK_CONTROL)
+
+    def _run(self, name: str, conn: int, work: Coroutine[Any, Any, None]) -> None:
+        task = self._loop.create_task(work)
+        self._dials[name, conn] = task
+        task.add_done_callback(lambda _: self._dials.pop((name, conn), None))
+
+    async def _adopt(self, name: str, conn: int, sock: socket.socket, outgoing: bool) -> None:
+        key = (name, conn)
+        connection = Connection(
+            name, conn, outgoing, self._feed, self._drained, lambda: self._connections.pop(key, None)
+        )
+        self._connections[key] = connection
+        try:
+            await self._loop.create_connection(lambda: connection, sock=sock)
+        except asyncio.CancelledError:
+            sock.close()
+            raise
+        except OSError as error:
+            sock.close()
+            connection.connection_lost(error)
+
+    # ------------------------------------------------------------------------------------------------------------ dialling
+
+    def dial(self, neighbor: Neighbor, conn: int) -> None:
+        """Connects; the outcome is fed as Connected or ConnectFailed. ``dial_slow`` is told when a second has passed."""
+        self._run(neighbor.name, conn, self._dial(neighbor, conn))
+
+    async def _dial(self, neighbor: Neighbor, conn: int) -> None:
+        family = socket.AF_INET6 if ":" in neighbor.address else socket.AF_INET
+        sock = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+        slow = self._loop.call_later(1.0, self._dial_slow, neighbor.name, conn)
+        try:
+            self._sign(sock, neighbor)
+            self._tune(sock, neighbor)
+            if neighbor.local_address is not None:
+                sock.bind((neighbor.local_address, 0))
+            await self._loop.sock_connect(sock, (neighbor.address, neighbor.port))
+        except OSError as error:
+            sock.close()
+            self._feed(neighbor.name, signals.ConnectFailed(conn, _reason(error)))
+            return
+        except asyncio.CancelledError:
+            sock.close()
+            raise
+        finally:
+            slow.cancel()
+        await self._adopt(neighbor.name, conn, sock, True)
+
+    # --------------------------------------------------------------------------------------------------------- connections
+
+    def write(self, name: str, conn: int, data: bytes) -> None:
+        connection = self._connections.get((name, conn))
+        if connection is not None and connection.transport is not None:
+            connection.transport.write(data)
+
+    def is_writable(self, name: str, conn: int) -> bool:
+        connection = self._connections.get((name, conn))
+        return connection is not None and connection.writable
+
+    def close(self, name: str, conn: int) -> None:
+        connection = self._connections.pop((name, conn), None)
+        if connection is not None and connection.transport is not None:
+            connection.finish(self._loop)
+            return
+        if (task := self._dials.pop((name, conn), None)) is not None:
+            task.cancel()
+
+    async def shut(self) -> None:
+        """Closes the listeners, and waits until what was said last has left."""
+        for listener in self._listeners:
+            self._loop.remove_reader(listener.fileno())
+            listener.close()
+        for task in tuple(self._dials.values()):
+            task.cancel()
+        await asyncio.gather(*self._dials.values(), return_exceptions=True)
