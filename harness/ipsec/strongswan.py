@@ -1,0 +1,171 @@
+"""From a tunnel of the plan to what charon is told: its ``strongswan.conf`` and its vici messages. Pure text and dictionaries.
+
+No secret goes into a file: the connection and its key travel over vici (RFC 7296 for what they mean, ECMP-6 for the values).
+Not here: running charon (``charon``), talking to it (``vici_session``).
+"""
+
+from __future__ import annotations
+
+import re
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+from harness.ipsec.algorithms import esp_proposal, ike_proposal
+from harness.plan import Tunnel
+
+Message = dict[str, Any]
+
+TUN_NAME = "ipsec0"
+"""What charon calls its TUN device. It installs a route by this name with every CHILD_SA, so the device must keep it."""
+
+TUN_MTU = 1400
+"""The size of charon's read buffer for the TUN device: longer packets would be cut."""
+
+IF_ID = 1
+"""The xfrm interface's id. One for all: a namespace holds one tunnel end."""
+
+_COMMON = ("random", "nonce", "aesni", "aes", "sha1", "sha2", "hmac", "kdf", "openssl", "gmp", "socket-default")
+"""In order of preference: with aesni behind aes and openssl, ESP in user space runs at half the speed."""
+
+_THROW_MARK = "0x7ffffff0"
+"""kernel-libipsec routes everything into its TUN (table 220) whatever ``install_routes`` says; with a mark that no packet
+carries its rule matches nothing, and the node's own routes decide."""
+
+
+class TunnelError(ValueError):
+    """A tunnel that strongSwan cannot be given: the text names the tunnel, the rule and the remedy."""
+
+
+class DataPlane(StrEnum):
+    """Who encrypts: the kernel behind an xfrm interface, or charon itself behind a TUN device."""
+
+    XFRM = "xfrm"
+    LIBIPSEC = "libipsec"
+
+
+_PLUGINS = {
+    DataPlane.XFRM: (*_COMMON, "kernel-netlink", "vici"),
+    DataPlane.LIBIPSEC: (*_COMMON, "kernel-libipsec", "kernel-netlink", "vici"),
+}
+
+
+def check(tunnel: Tunnel, plane: DataPlane) -> None:
+    """Refuses what the data plane cannot carry. Raises TunnelError."""
+    if tunnel.initiate == "traffic":
+        raise TunnelError(
+            f'tunnel {tunnel.name}: initiate "traffic" is not offered; use "start" (negotiate at once) or "none" (answer only)'
+        )
+    if tunnel.dpd_delay != int(tunnel.dpd_delay) or tunnel.dpd_delay < 0:
+        raise TunnelError(
+            f"tunnel {tunnel.name}: DPD delay {tunnel.dpd_delay:g} s; charon counts in whole seconds (0: no DPD), use one"
+        )
+    if plane is DataPlane.LIBIPSEC and tunnel.interface != TUN_NAME:
+        raise TunnelError(
+            f"tunnel {tunnel.name}: interface {tunnel.interface!r} cannot be had on the libipsec data plane, where charon finds "
+            f"its TUN device by the name {TUN_NAME}; call it so"
+        )
+    if plane is DataPlane.LIBIPSEC and tunnel.mtu > TUN_MTU:
+        raise TunnelError(
+            f"tunnel {tunnel.name}: MTU {tunnel.mtu} is over the {TUN_MTU} that charon reads from its TUN device; lower it"
+        )
+
+
+def daemon_configuration(tunnel: Tunnel, plane: DataPlane, vici_socket: Path, log_level: int = 1) -> str:
+    """The ``strongswan.conf`` of one charon: the whole of it, so that nothing of the machine's own is read.
+
+    ``load`` is spelled out because the default list opens files under /run that all instances would share. The log goes to
+    stderr. Retransmissions come at even intervals (base 1.0), so that a dead peer is known after
+    ``dpd_delay + (retransmit_tries + 1) * retransmit_timeout`` at the latest.
+    Raises TunnelError for a path that the file's grammar cannot hold.
+    """
+    if not re.fullmatch(r"/[\w./+@-]+", str(vici_socket)):
+        raise TunnelError(f"vici socket {vici_socket}: use an absolute path of letters, digits and . _ - + @ only")
+    return f"""\
+charon-systemd {{
+  load = {" ".join(_PLUGINS[plane])}
+  install_routes = no
+  install_virtual_ip = no
+  dos_protection = no
+  retransmit_base = 1.0
+  retransmit_timeout = {tunnel.retransmit_timeout:g}
+  retransmit_tries = {tunnel.retransmit_tries}
+  journal {{
+    default = -1
+  }}
+  filelog {{
+    stderr {{
+      default = {log_level}
+      flush_line = yes
+    }}
+  }}
+  plugins {{
+    vici {{
+      socket = unix://{vici_socket}
+    }}
+    kernel-netlink {{
+      fwmark = {_THROW_MARK}
+      roam_events = no
+    }}
+  }}
+}}
+"""
+
+
+def connection(tunnel: Tunnel) -> Message:
+    """The vici ``load-conn`` message: the same for both data planes (libipsec takes no notice of the interface ids).
+
+    charon itself tries once and gives up: to try again, and when, is the agent's business (ECMP-30), which sees the reasons.
+    """
+    child = {
+        "esp_proposals": [esp_proposal(tunnel.esp)],
+        "local_ts": ["0.0.0.0/0"],
+        "remote_ts": ["0.0.0.0/0"],
+        "mode": "tunnel",
+        "rekey_time": f"{tunnel.esp.lifetime}s",
+        "if_id_in": str(IF_ID),
+        "if_id_out": str(IF_ID),
+        "start_action": "none",
+        "close_action": "none",
+        "dpd_action": "clear",
+    }
+    return {
+        tunnel.name: {
+            "version": "2",
+            "local_addrs": [tunnel.local],
+            "remote_addrs": [tunnel.remote],
+            "proposals": [ike_proposal(tunnel.ike)],
+            "rekey_time": f"{tunnel.ike.lifetime}s",
+            "encap": "yes",
+            "mobike": "no",
+            "keyingtries": "1",
+            "dpd_delay": f"{tunnel.dpd_delay:.0f}s",
+            "local": {"auth": "psk", "id": tunnel.local_id},
+            "remote": {"auth": "psk", "id": tunnel.remote_id},
+            "children": {tunnel.name: child},
+        }
+    }
+
+
+def shared_key(tunnel: Tunnel) -> Message:
+    """The vici ``load-shared`` message. The key goes as it is: vici gives no meaning to a leading 0x or 0s (ECMP-5)."""
+    return {
+        "id": tunnel.name,
+        "type": "IKE",
+        "data": tunnel.key.encode(),
+        "owners": [tunnel.local_id, tunnel.remote_id],
+    }
+
+
+PROBE_TUNNEL = Tunnel(
+    name="probe",
+    local="127.0.0.1",
+    remote="127.0.0.2",
+    local_id="127.0.0.1",
+    remote_id="127.0.0.2",
+    key="",
+    interface=TUN_NAME,
+    address="169.254.255.1/30",
+    initiate="none",
+)
+"""A tunnel to nowhere: enough to start a charon and ask it what it can do."""
