@@ -26,6 +26,8 @@ from harness.cloud.resources import (
     VpcConnection,
     VSwitch,
 )
+from harness.net import mn_command
+from harness.net.plan_topo import PlanTopo
 from harness.plan import Esp, Ike, Plan
 
 NAME = "ipsec-ecmp"
@@ -41,7 +43,7 @@ TOWARDS_CLIENTS = ("192.168.50.215", "192.168.50.217", "192.168.50.214")
 TUNNELS = ("169.254.10", "169.254.11", "169.254.12")
 
 #: Timers for labs that measure fail-over in seconds; no document gives any (docs/architecture.md).
-FAST = Timers(hold_time=6, connect_retry_time=5, dpd_delay=1.0, retransmit_timeout=0.5, retransmit_tries=3)
+FAST = Timers(hold_time=6, connect_retry_time=5, dpd_delay=1.0, retransmit_timeout=0.4, retransmit_tries=2)
 
 
 def estate(
@@ -126,3 +128,7 @@ def estate(
 def plan(**changes: object) -> Plan:
     """The lab of :func:`estate` with the same keyword arguments."""
     return replace(compile_estate(estate(**changes)), spec=("ECMP-1", "ECMP-2"))  # type: ignore[arg-type]
+
+
+topos = {NAME: lambda: PlanTopo(plan())}
+globals().update(mn_command.names(NAME))

@@ -136,6 +136,7 @@ def _device(estate: Estate, centre: DataCentre, device: GatewayDevice, number: i
         device.neighbor_asn,
         local_address=str(IPv4Interface(device.tunnel_address).ip),
         ebgp_multihop=device.ebgp_multihop,
+        fall_over=True,
     )
     # No document joins the devices to the data-centre router by BGP; without it the data centre could not notice a lost tunnel.
     inner = Neighbor(
@@ -205,7 +206,12 @@ def _ipsec_connection(
     if connection.bgp and gateway.asn is not None:
         neighbors = (
             Neighbor(
-                gateway.name, device_address, gateway.asn, local_address=connection.local_bgp_address, ebgp_multihop=255
+                gateway.name,
+                device_address,
+                gateway.asn,
+                local_address=connection.local_bgp_address,
+                ebgp_multihop=255,
+                fall_over=True,
             ),
             Neighbor(router.name, wiring.of(connection.name, router.name), router.asn, local_address=inside),
         )

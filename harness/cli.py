@@ -1,0 +1,220 @@
+"""``vbrlab``: list and check scenarios, bring one up, join it from another terminal, see what the machine lacks.
+
+Exit status: 0 done, 1 the answer is no (a finding, a wrong table), 2 wrong usage, 125 no sandbox can be made here.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import Annotated, Any, NoReturn
+
+import typer
+
+from harness.up import started_at
+
+app = typer.Typer(
+    name="vbrlab",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    help="Rebuilds documented Alibaba Cloud hybrid-network topologies in Linux network namespaces.",
+)
+chart_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Make the charts of a run alone.")
+app.add_typer(chart_app, name="chart")
+
+_STARTED = "VBRLAB_STARTED"
+
+Name = Annotated[str, typer.Argument(metavar="NAME", help="a scenario, see vbrlab list")]
+Json = Annotated[bool, typer.Option("--json", help="print JSON")]
+
+
+def _fail(text: object, status: int = 1) -> NoReturn:
+    typer.echo(f"vbrlab: {text}", err=True)
+    raise typer.Exit(status)
+
+
+def _scenario(name: str) -> Any:
+    import topologies
+
+    try:
+        return topologies.load(name)
+    except topologies.UnknownScenario as error:
+        _fail(error, 2)
+
+
+@app.command("list")
+def list_scenarios(as_json: Json = False) -> None:
+    """The scenarios that can be brought up."""
+    import topologies
+
+    found = {name: topologies.load(name).TITLE for name in topologies.SCENARIOS}
+    if as_json:
+        typer.echo(json.dumps(found))
+        return
+    for name, title in found.items():
+        typer.echo(f"{name:16} {title}")
+
+
+@app.command()
+def validate(name: Name, as_json: Json = False) -> None:
+    """Holds a scenario against the documents' rules. Nothing is started."""
+    from dataclasses import asdict
+
+    from harness.cloud.findings import Severity
+    from harness.cloud.rules import validate as findings_of
+
+    findings = findings_of(_scenario(name).estate())
+    errors = sum(finding.severity is Severity.ERROR for finding in findings)
+    if as_json:
+        typer.echo(json.dumps([asdict(finding) for finding in findings]))
+    else:
+        for finding in findings:
+            typer.echo(str(finding))
+        typer.echo(f"{name}: {errors} errors, {len(findings) - errors} warnings")
+    raise typer.Exit(1 if errors else 0)
+
+
+@app.command()
+def up(
+    name: Name,
+    seed: Annotated[int, typer.Option(help="seed of the nodes' hash seeds")] = 1,
+    check: Annotated[bool, typer.Option("--check", help="check the document's tables and pings, then end")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="with --check: print the result as one line of JSON")] = False,
+) -> None:
+    """Brings a scenario up and gives a prompt inside; Ctrl-D ends it and leaves nothing."""
+    from harness.net import sandbox
+
+    if as_json and not check:
+        _fail("--json goes with --check; leave one out or add the other", 2)
+    if not sandbox.inside():
+        _scenario(name)
+        _enter_sandbox(name)
+    from harness.up import up as bring_up
+
+    began = float(os.environ.get(_STARTED, started_at()))
+    raise typer.Exit(bring_up(name, seed=seed, check=check, as_json=as_json, entered=began))
+
+
+def _enter_sandbox(name: str) -> NoReturn:
+    from harness.net import sandbox
+
+    argv = [sys.executable, "-m", "harness.cli", *sys.argv[1:]]
+    sandbox.reexec(argv, name=name, env={_STARTED: str(started_at())})
+
+
+@app.command("exec", context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+def execute(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="a running lab, or NAME-PID where several run")],
+    node: Annotated[str, typer.Argument(metavar="NODE", help="one of its nodes")],
+    command: Annotated[list[str], typer.Argument(metavar="-- CMD...", help="the command to run there")],
+) -> None:
+    """Runs a command in a node of a lab that is up in another terminal; exits with its status."""
+    from harness.net import sandbox
+
+    try:
+        raise typer.Exit(sandbox.join(name, node, command))
+    except sandbox.JoinError as error:
+        _fail(error)
+
+
+@app.command()
+def capture(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="a running lab")],
+    node: Annotated[str, typer.Argument(metavar="NODE", help="one of its nodes")],
+    interface: Annotated[str, typer.Argument(metavar="IF", help="an interface of the node")],
+    write: Annotated[Path, typer.Option("-w", metavar="FILE", help="the file to write, in pcapng form")],
+) -> None:
+    """Captures on an interface of a running lab until Ctrl-C."""
+    from harness.net import sandbox
+
+    argv = [sys.executable, "-m", "harness.capture", node, interface, str(write.resolve())]
+    previous = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        raise typer.Exit(sandbox.join(name, node, argv))
+    except sandbox.JoinError as error:
+        _fail(error)
+    finally:
+        signal.signal(signal.SIGINT, previous)
+
+
+@app.command()
+def graph(
+    name: Name,
+    output: Annotated[Path | None, typer.Option("-o", metavar="FILE", help="write an SVG drawing there")] = None,
+) -> None:
+    """The topology: as text (DOT language), or drawn as SVG with -o."""
+    from harness.evidence import topology_of
+
+    scenario = _scenario(name)
+    drawing = topology_of(scenario.plan(), scenario.TITLE)
+    if output is not None:
+        from reports import drawing as pictures
+
+        output.write_text(pictures.standalone(drawing))
+        typer.echo(f"{output} written")
+        return
+    typer.echo(f'graph "{name}" {{')
+    for node in drawing.nodes:
+        typer.echo(f'  "{node["name"]}" [label="{node["name"]}\\n{node["label"]}"];')
+    for link in drawing.links:
+        label = f"{link['a_if']} - {link['b_if']}"
+        typer.echo(f'  "{link["a"]}" -- "{link["b"]}" [label="{label}"];')
+    for tunnel in drawing.tunnels:
+        typer.echo(f'  "{tunnel["a"]}" -- "{tunnel["b"]}" [style=dashed, label="IPsec"];')
+    typer.echo("}")
+
+
+@app.command()
+def doctor(as_json: Json = False) -> None:
+    """What labs need of this machine: each feature tried, what it is for, what happens without it, the remedy."""
+    from harness import probe
+    from harness.net import sandbox
+
+    findings = probe.probe()
+    refused = sandbox.refusal()
+    if as_json:
+        typer.echo(findings.to_json())
+    else:
+        typer.echo("\n".join(probe.lines(findings)))
+        typer.echo(f"  sandbox: {refused or 'can be made'}")
+    required = [finding for finding in findings.values() if finding.feature.required and not finding.ok]
+    raise typer.Exit(1 if required or refused or findings.dataplane().plane is None else 0)
+
+
+@chart_app.command("ecmp")
+def chart_ecmp(
+    run: Annotated[Path | None, typer.Argument(metavar="RUN", help="folder of a run (default: the latest)")] = None,
+    out: Annotated[
+        Path | None, typer.Option("-o", metavar="DIR", help="where to (default: charts/ in the run)")
+    ] = None,
+) -> None:
+    """The load distribution and fail-over charts of a run, as SVG and PNG."""
+    from reports import charts
+    from reports.model import RunFolder
+
+    folder = run or _latest_run()
+    written = charts.ecmp(RunFolder(folder), out or folder / "charts")
+    if not written:
+        _fail(f"{folder} has no load distribution or fail-over; run the labs first: ./run labs -k ecmp")
+    for path in written:
+        typer.echo(str(path))
+
+
+def _latest_run() -> Path:
+    runs = sorted(Path("reports/out").glob("*/run.json"), key=lambda path: path.stat().st_mtime)
+    if not runs:
+        _fail("no run below reports/out; run the labs first: ./run labs -k ecmp")
+    return runs[-1].parent
+
+
+def main() -> None:
+    """The command."""
+    app()
+
+
+if __name__ == "__main__":
+    main()

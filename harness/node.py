@@ -1,0 +1,269 @@
+"""A node of a running lab in the hand of a test: commands, pings, its daemons, its kernel routes, its documented table."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import re
+import signal
+import socket
+import subprocess
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from harness.cloud.build import WIRING
+from harness.daemon import Daemon
+from harness.net.namespace import Namespace
+from harness.net.records import RouteInfo
+from harness.net.requests import Protocol
+from harness.net.rtnl import Rtnl
+from harness.plan import Node, Plan, Role
+from harness.stream import NotInTime
+from harness.tables import Hop, RouteTable, Usable, from_bgp, from_vpc, outside
+
+if TYPE_CHECKING:
+    from harness.lab import Lab
+
+_PROTO_KERNEL, _PROTO_STATIC = 2, 4
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """A command that ran to its end inside a node."""
+
+    argv: tuple[str, ...]
+    status: int
+    output: str
+
+    def __bool__(self) -> bool:
+        return self.status == 0
+
+
+@dataclass(frozen=True, slots=True)
+class Ping:
+    """The result of a ping: packets out and back, round-trip times in milliseconds."""
+
+    sent: int
+    received: int
+    fastest_ms: float | None
+    output: str
+
+    def __bool__(self) -> bool:
+        return 0 < self.sent == self.received
+
+
+class NodeHandle:
+    """``lab["gw1"]``. ``mn`` is the node as Mininet sees it; ``speaker`` and ``ipsec`` exist where the plan has them."""
+
+    def __init__(self, lab: Lab, plan: Node, mn: Any) -> None:
+        self.lab, self.plan, self.mn = lab, plan, mn
+        self.name = plan.name
+        self.namespace: Namespace = mn.namespace
+        self.rtnl: Rtnl = mn.rtnl
+        self.daemons: dict[str, Daemon] = {}
+
+    def __repr__(self) -> str:
+        return f"<{self.name}: {self.plan.label or self.plan.role}>"
+
+    @property
+    def speaker(self) -> Daemon:
+        return self._daemon("bgp", "BGP speaker")
+
+    @property
+    def ipsec(self) -> Daemon:
+        return self._daemon("ipsec", "IPsec tunnel")
+
+    def _daemon(self, kind: str, words: str) -> Daemon:
+        if kind not in self.daemons:
+            raise LookupError(f"{self.name} has no {words}; the plan gives it {', '.join(self.daemons) or 'no daemon'}")
+        return self.daemons[kind]
+
+    async def run(self, *argv: str, within: float = 10.0) -> Finished:
+        """Runs a command inside and waits for its end. Raises TimeoutError after ``within`` seconds, the command killed."""
+        process = self.namespace.popen(list(argv), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        try:
+            output, _ = await asyncio.to_thread(process.communicate, timeout=within)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.communicate()
+            raise TimeoutError(f"{self.name}: {' '.join(argv)}: not done within {within} s") from None
+        return Finished(argv, process.returncode, output)
+
+    def kill(self, pid: int, number: int = signal.SIGKILL) -> None:
+        """Sends a signal to a process of this lab, as its daemons name it."""
+        os.kill(pid, number)
+
+    async def ping(
+        self,
+        to: str,
+        *,
+        count: int = 1,
+        source: str | None = None,
+        size: int | None = None,
+        fragment: bool = True,
+        within: float = 2.0,
+    ) -> Ping:
+        """Pings an address; ``within`` bounds each answer. ``size`` is the ICMP payload, ``fragment=False`` sets DF."""
+        argv = ["ping", "-n", "-q", "-i", "0.02", "-c", str(count), "-W", str(within), to]
+        argv[1:1] = ["-I", source] if source else []
+        argv[1:1] = ["-s", str(size)] if size is not None else []
+        argv[1:1] = [] if fragment else ["-M", "do"]
+        done = await self.run(*argv, within=within + 0.05 * count + 5)
+        counts = re.search(r"(\d+) packets transmitted, (\d+) received", done.output)
+        times = re.search(r"= ([\d.]+)/", done.output)
+        sent, received = (int(counts[1]), int(counts[2])) if counts else (count, 0)
+        return Ping(sent, received, float(times[1]) if times else None, done.output)
+
+    def has_sysctl(self, key: str) -> bool:
+        """Does the kernel know this sysctl in the node's namespace?"""
+        try:
+            self.namespace.read_sysctl(key)
+        except FileNotFoundError:
+            return False
+        return True
+
+    def kernel_routes(self, protocol: int | None = Protocol.BGP) -> list[RouteInfo]:
+        """The kernel's IPv4 routes of one protocol (None: of all) in the main table."""
+        return self.rtnl.routes(protocol=protocol, family=socket.AF_INET)
+
+    async def learned(self, prefix: str, *, within: float, since: float | None = None) -> None:
+        """Returns once the kernel has a BGP route to exactly ``prefix``. Raises NotInTime."""
+
+        def there() -> bool:
+            return any(str(route.prefix) == prefix for route in self.kernel_routes())
+
+        await self.lab.until(there, within=within, since=since, what=f"{self.name} has a BGP route to {prefix}")
+
+    def interface_names(self) -> Mapping[int, str]:
+        return {link.ifindex: link.name for link in self.rtnl.links()}
+
+    def kernel_hops(self, protocol: int | None = Protocol.BGP) -> list[Hop]:
+        """The kernel's routes hop by hop, interfaces by name; a hop of no gateway has "" for it."""
+        names = self.interface_names()
+        return [
+            Hop(str(route.prefix), str(hop.gateway or ""), names.get(hop.ifindex or 0, "?"))
+            for route in self.kernel_routes(protocol)
+            if not route.dead
+            for hop in route.gateways
+        ]
+
+    async def route_table(
+        self, like: RouteTable | None = None, within: float = 0.0, since: float | None = None
+    ) -> RouteTable:
+        """The node's route table as the document prints it for its kind of node.
+
+        With ``like`` it is read again at every event until it equals that table or ``within`` seconds are over; the last reading is
+        returned either way, for the test to compare, and both tables go into the report.
+        """
+        last = RouteTable("never read", ("Destination CIDR block",), ())
+
+        async def matches() -> bool:
+            nonlocal last
+            last = await self._read_table()
+            return like is None or last == like
+
+        with contextlib.suppress(NotInTime):
+            await self.lab.until(matches, within=within, since=since)
+        last.title = like.title if like is not None else last.title
+        if like is not None:
+            self.lab.record_table(self.name, last, like)
+        return last
+
+    async def _read_table(self) -> RouteTable:
+        readers: Mapping[Role, Callable[[], Any]] = {
+            Role.TRANSIT_ROUTER: self._transit_router_table,
+            Role.VPC: self._vpc_table,
+            Role.VPN: self._connection_table,
+            Role.DEVICE: self._device_table,
+        }
+        if self.plan.role not in readers:
+            raise LookupError(f"{self.name}: no document prints a table for a {self.plan.role}; see kernel_routes()")
+        table: RouteTable = await readers[self.plan.role]()
+        return table
+
+    async def usable_paths(self) -> list[Usable]:
+        """What the speaker uses: the best path of each prefix and its multipaths, with the kernel hop each must have become."""
+        routes, next_hops = await asyncio.gather(
+            self.speaker.call("show.routes", table="loc"), self.speaker.call("show.nexthops")
+        )
+        ways = {row["next_hop"]: row["resolved"]["ways"][0] for row in next_hops if row["resolved"]}
+        return [
+            Usable(route["prefix"], path["peer"], way["gateway"] or "", way["interface"])
+            for route in routes
+            for path in route["paths"]
+            if (path["best"] or path["multipath"]) and (way := ways.get(path["next_hop"])) is not None
+        ]
+
+    async def _transit_router_table(self) -> RouteTable:
+        columns = ("Destination CIDR block", "Next hop", "Route type")
+        words = self.lab.console_names(self.name)
+        return from_bgp(
+            f"Route table of {self.plan.label}",
+            columns,
+            await self.usable_paths(),
+            self.kernel_hops(),
+            lambda path: (path.prefix, words.get(path.peer, path.peer), "Auto-learned"),
+        )
+
+    async def _vpc_table(self) -> RouteTable:
+        columns = ("Destination CIDR block", "Next hop", "Route type")
+        names = self.interface_names()
+        connected = [
+            str(route.prefix)
+            for route in self.kernel_routes(_PROTO_KERNEL)
+            if outside(str(route.prefix), WIRING) and route.prefix.prefixlen < 32
+        ]
+        custom = [hop for hop in self.kernel_hops(None) if hop.gateway and hop.interface in names.values()]
+        interfaces = {
+            end.interface: console_name(link.name) for end, link in self.lab.plan.interfaces(self.name) if link.name
+        }
+        return from_vpc(f"System route table of {self.plan.label}", columns, connected, custom, interfaces)
+
+    async def _connection_table(self) -> RouteTable:
+        sides = self.lab.roles_of_neighbors(self.name)
+        words = {True: "Learned from the data centre side", False: "Learned from the Alibaba Cloud side"}
+        return from_bgp(
+            f"BGP route table of {self.plan.label}",
+            ("Destination CIDR block", "Source"),
+            await self.usable_paths(),
+            self.kernel_hops(),
+            lambda path: (path.prefix, words[sides[path.peer] is Role.DEVICE]),
+        )
+
+    async def _device_table(self) -> RouteTable:
+        sides = self.lab.roles_of_neighbors(self.name)
+        return from_bgp(
+            f"Cloud routes learned by {self.plan.label}",
+            ("Destination CIDR block", "Next hop"),
+            [path for path in await self.usable_paths() if sides[path.peer] is Role.VPN],
+            self.kernel_hops(),
+            lambda path: (path.prefix, path.peer),
+        )
+
+
+def console_name(link: str) -> str:
+    """How a route table of the console names a next hop: from the name its resource was created with."""
+    numbered = re.fullmatch(r"IPsec-VPN Connection (\d+)", link)
+    if numbered:
+        return f"VPN connection {numbered[1]} (IPsec connection {numbered[1]})"
+    return {"VPC-connection": "VPC connection", "Inter-region-connection": "Inter-region connection"}.get(link, link)
+
+
+def roles_of_neighbors(plan: Plan, node: str) -> dict[str, Role]:
+    """What stands at the other end of each BGP session of a node, by the neighbour's name."""
+    owners = dict(_addresses(plan))
+    speaker = plan[node].speaker
+    neighbors = speaker.neighbors if speaker is not None else ()
+    return {neighbor.name: plan[owners[neighbor.address]].role for neighbor in neighbors if neighbor.address in owners}
+
+
+def _addresses(plan: Plan) -> Iterable[tuple[str, str]]:
+    for link in plan.links:
+        for end in link.ends():
+            for address in end.addresses:
+                yield address.partition("/")[0], end.node
+    for node in plan.nodes:
+        for address in (*node.addresses, *([node.tunnel.address] if node.tunnel else [])):
+            yield address.partition("/")[0], node.name

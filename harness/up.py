@@ -1,0 +1,161 @@
+"""``vbrlab up``: brings a scenario up, shows its tables, hands out the prompt, and takes everything away at the end.
+
+The lab's event loop runs in a thread of its own, so that daemons are watched while the prompt waits for a line. Runs inside the
+sandbox; ``harness.cli`` has put it there.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import importlib
+import json
+import sys
+import threading
+import time
+from collections.abc import Coroutine, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+if TYPE_CHECKING:
+    from harness.lab import Lab
+    from harness.tables import RouteTable
+
+T = TypeVar("T")
+
+_UP_WITHIN = 30.0
+_TABLES_WITHIN = 5.0
+
+
+class Loop:
+    """An asyncio loop in a daemon thread; :meth:`run` hands it work and waits for the result."""
+
+    def __init__(self) -> None:
+        self._loop = asyncio.new_event_loop()
+        threading.Thread(target=self._loop.run_forever, name="lab", daemon=True).start()
+
+    def run(self, work: Coroutine[Any, Any, T]) -> T:
+        return asyncio.run_coroutine_threadsafe(work, self._loop).result()
+
+
+class Told:
+    """Says what is going on: one line a stage on a terminal's stderr, nothing for a program that asked for JSON."""
+
+    def __init__(self, quiet: bool) -> None:
+        self._quiet = quiet
+        self.stages: list[tuple[str, float]] = []
+
+    @contextlib.contextmanager
+    def stage(self, name: str, words: str) -> Iterator[None]:
+        live = sys.stderr.isatty() and not self._quiet
+        if live:
+            sys.stderr.write(f"\r\033[K  … {words}")
+            sys.stderr.flush()
+        began = time.monotonic()
+        yield
+        took = time.monotonic() - began
+        self.stages.append((name, took))
+        if not self._quiet:
+            sys.stderr.write(f"{chr(13) + chr(27) + '[K' if live else ''}  ✓ {words}  {took:.3f} s\n")
+
+
+def up(name: str, *, seed: int, check: bool, as_json: bool, entered: float) -> int:
+    """The command. ``entered`` is when its process began (CLOCK_MONOTONIC). Returns the exit status."""
+    from harness.net.zygote import Zygote
+
+    told = Told(as_json)
+    told.stages.append(("interpreter and sandbox", time.monotonic() - entered))
+    with told.stage("imports", "reading the scenario"):
+        from harness.lab import PRELOAD
+
+        zygote = Zygote.start(PRELOAD)
+        import topologies
+        from harness.lab import Lab
+
+        plan = topologies.load(name).plan()
+    loop = Loop()
+    with told.stage("lab", f"{len(plan.nodes)} nodes, {len(plan.links)} links, their daemons"):
+        lab = loop.run(Lab.start(plan, zygote, seed=seed))
+    try:
+        with told.stage("waiting for the last tunnel", "tunnels"):
+            tunnels_up = loop.run(lab.tunnels_up(within=_UP_WITHIN))
+        if tunnels_up is not None:
+            told.stages.append(("ike", tunnels_up - lab.begun))
+        with told.stage("bgp", "BGP sessions"):
+            loop.run(lab.established(within=_UP_WITHIN))
+        if check:
+            return _check(lab, loop, name, told, as_json, entered)
+        _interact(lab, loop, name)
+        return 0
+    finally:
+        loop.run(lab.stop())
+        zygote.stop()
+
+
+def _check(lab: Lab, loop: Loop, name: str, told: Told, as_json: bool, entered: float) -> int:
+    document = _document(name)
+    with told.stage("tables", "the document's tables"):
+        found = loop.run(_read(lab, document.TABLES))
+    with told.stage("pings", "pings"):
+        pings = [(node, to, bool(loop.run(lab[node].ping(to)))) for node, to in document.PINGS]
+    wrong = {node: table for node, table in found.items() if table != document.TABLES[node]}
+    total = time.monotonic() - entered
+    if as_json:
+        stages = [{"name": stage, "seconds": round(took, 4)} for stage, took in told.stages]
+        report = {
+            "tables": {node: table == document.TABLES[node] for node, table in found.items()},
+            "pings": {f"{node} {to}": answered for node, to, answered in pings},
+            "seconds": round(total, 4),
+            "stages": stages,
+        }
+        sys.stdout.write(json.dumps(report) + "\n")
+    else:
+        from harness.tables import side_by_side
+
+        for node, table in wrong.items():
+            sys.stdout.write("\n".join(side_by_side(table, document.TABLES[node])) + "\n")
+        answered = sum(ok for *_, ok in pings)
+        sys.stdout.write(
+            f"{len(found) - len(wrong)} of {len(found)} tables as in the document, {answered} of {len(pings)} pings answered, "
+            f"{total:.2f} s from the start of the command\n"
+        )
+    return 0 if not wrong and all(ok for *_, ok in pings) else 1
+
+
+async def _read(lab: Lab, expected: dict[str, RouteTable]) -> dict[str, RouteTable]:
+    since = time.monotonic()
+    tables = await asyncio.gather(
+        *(lab[node].route_table(like=table, within=_TABLES_WITHIN, since=since) for node, table in expected.items())
+    )
+    return dict(zip(expected, tables, strict=True))
+
+
+def _document(name: str) -> Any:
+    try:
+        return importlib.import_module(f"labs.document.{name.replace('-', '_')}")
+    except ModuleNotFoundError:
+        raise SystemExit(
+            "vbrlab up --check: the documents' tables come with the source tree; run it in a clone"
+        ) from None
+
+
+def _interact(lab: Lab, loop: Loop, name: str) -> None:
+    from harness.console import Console
+    from harness.net.door import Door
+
+    with Door(lambda node: lab[node].namespace.fd, lambda: lab.nodes):
+        console = Console(lab, loop.run)
+        sys.stdout.write(console.tables() + "\n\n")
+        sys.stdout.write(
+            f"{name} is up. A line runs in a node: gw1 ip route. Also: tr-hangzhou show bgp, link gw1 internet down, tables,\n"
+            f"events, help. From another terminal: vbrlab exec {name} gw1 -- COMMAND. Ctrl-D ends the lab.\n"
+        )
+        console.run()
+
+
+def started_at() -> float:
+    """When this process began by the kernel's book, in CLOCK_MONOTONIC seconds: exec and interpreter start included."""
+    fields = Path("/proc/self/stat").read_text().rpartition(")")[2].split()
+    ticks = int(fields[19])
+    since_boot = ticks / 100.0
+    return since_boot - (time.clock_gettime(time.CLOCK_BOOTTIME) - time.monotonic())

@@ -1,0 +1,106 @@
+"""Step 6, second half: the clients' traffic loads all three connections, evenly, in both directions.
+
+Source: "Create multiple IPsec connections over the internet for load balancing", step 6. The document only says that each
+connection's monitor shows traffic; the counting and the test for evenness are this project's.
+"""
+
+from __future__ import annotations
+
+import pytest
+
+from harness.evidence import spread_of
+from harness.instruments import load
+from harness.lab import Lab
+from harness.net.sysctls import hash_seed
+from harness.traffic.counters import Counters, assert_agreement
+from harness.traffic.flows import Direction
+from harness.traffic.statistics import evenness
+from labs.conftest import Broken
+
+ROUTERS = ("dc-router", "tr-hangzhou")
+SEEDS = tuple(range(1, 21))
+LEAST_P = 0.001
+
+
+def set_hash(lab: Lab, *, policy: int | None = None, seed: int | None = None) -> None:
+    """Sets how the two routers that spread load do it; a seed only where the kernel has one."""
+    for router in ROUTERS:
+        if policy is not None:
+            lab[router].namespace.sysctl({"net.ipv4.fib_multipath_hash_policy": str(policy)})
+        if seed is not None:
+            lab[router].namespace.sysctl({"net.ipv4.fib_multipath_hash_seed?": str(hash_seed(seed, router))})
+
+
+@pytest.mark.spec("ECMP-23", "ECMP-13", "ECMP-29")
+async def test_load_reaches_every_connection_and_is_counted_alike_everywhere(fresh_ecmp: Broken) -> None:
+    """3,000 flows each way, UDP and TCP: none lost, all three connections loaded; meter, interface and SA counters agree."""
+    async with fresh_ecmp(title="Load") as lab, load(lab) as traffic:
+        before = {node.name: await node.ipsec.call("counters") for node in lab if node.plan.tunnel}
+        started = await traffic.generator.start(rate=1, packets=3)
+        ledger = await traffic.generator.finish(started)
+        window = await traffic.meter.window(0.0, started.end + 60.0)
+        totals = await traffic.meter.totals()
+        after = {node.name: await node.ipsec.call("counters") for node in lab if node.plan.tunnel}
+
+        assert ledger.faults == {}
+        assert ledger.totals()["missing"] == 0
+        sa_bytes: dict[Direction, list[int]] = {direction: [] for direction in Direction}
+        for number, connection in enumerate(traffic.connections, 1):
+            assert totals[connection]["dropped"] == 0
+            for direction in Direction:
+                assert window.shares[connection][direction].packets > 0, f"{connection} carried nothing {direction}"
+            gateway = f"gw{number}"
+            sa = Counters.of_sa(after[gateway]["esp"]) - Counters.of_sa(before[gateway]["esp"])
+            interface = Counters.of_interface(after[gateway]["interface"]) - Counters.of_interface(
+                before[gateway]["interface"]
+            )
+            assert_agreement(connection, interface, sa=sa)
+            sa_bytes[Direction.TO_VPC].append(sa.out_bytes)
+            sa_bytes[Direction.TO_DC].append(sa.in_bytes)
+        for direction in Direction:
+            assert len(window.tunnel_of(direction)) == 3000
+        by_sa = {direction: tuple(octets) for direction, octets in sa_bytes.items()}
+        lab.record(spread_of("Load over the three connections", window, policy=1, sa_bytes=by_sa))
+
+
+@pytest.mark.spec("ECMP-23")
+async def test_spread_is_even_for_every_seed(fresh_ecmp: Broken) -> None:
+    """Flows a connection against an even split, by chi-square, for 20 seeds of flows and hash; one seed twice, flow by flow."""
+    p_values: dict[Direction, list[float]] = {direction: [] for direction in Direction}
+    async with fresh_ecmp() as lab, load(lab) as traffic:
+        pinned = lab["dc-router"].has_sysctl("net.ipv4.fib_multipath_hash_seed")
+        first: dict[Direction, dict[int, str]] = {}
+        window = None
+        for seed in (*SEEDS, SEEDS[0]):
+            set_hash(lab, seed=seed)
+            await traffic.reload(seed=seed, udp=3000, tcp=0)
+            started = await traffic.generator.start(rate=4, packets=1)
+            ledger = await traffic.generator.finish(started)
+            window = await traffic.meter.window(started.start, started.end + 60.0)
+            assert ledger.totals()["missing"] == 0
+            ways = {direction: window.tunnel_of(direction) for direction in Direction}
+            if first and seed == SEEDS[0]:
+                assert not pinned or ways == first
+                break
+            first = first or ways
+            for direction in Direction:
+                p_values[direction].append(evenness(window.measure(direction)["flows"]).p)
+        assert window is not None
+        lab.record(spread_of("Evenness over 20 seeds", window, policy=1, seeds=SEEDS, p_values=p_values))
+        for direction in Direction:
+            assert min(p_values[direction]) > LEAST_P, f"{direction}: {p_values[direction]}"
+
+
+@pytest.mark.spec("ECMP-23")
+async def test_layer_3_hash_is_why_layer_4_is_set(fresh_ecmp: Broken) -> None:
+    """With hash policy 0 the flows of one client address share a path: three clients leave connections idle or overfull."""
+    async with (
+        fresh_ecmp() as lab,
+        load(lab, udp=3000, tcp=0, hosts=(128, 128), client_ports=(20_000, 4000)) as traffic,
+    ):
+        set_hash(lab, policy=0)
+        started = await traffic.generator.start(rate=4, packets=1)
+        await traffic.generator.finish(started)
+        window = await traffic.meter.window(started.start, started.end + 60.0)
+        lab.record(spread_of("The same with hash policy 0 (layer 3), one client in each block", window, policy=0))
+        assert evenness(window.measure(Direction.TO_VPC)["flows"]).p < LEAST_P

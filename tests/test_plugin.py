@@ -1,0 +1,164 @@
+"""The pytest plugin as its users meet it: pytest in a project of their own, as a process, with its exit code and its output."""
+
+from __future__ import annotations
+
+import os
+import pty
+import select
+import signal
+import subprocess
+import sys
+import time
+import xml.etree.ElementTree as ET
+from pathlib import Path
+
+import pytest
+
+from harness.net import sandbox
+
+pytestmark = [pytest.mark.root, pytest.mark.timeout(60)]
+
+LAB = '''
+import os
+from harness.plan import End, Link, Node, Plan, Role
+
+PLAN = Plan("pair", "Two nodes", (Node("a", Role.CLIENT), Node("b", Role.CLIENT)),
+            (Link(End("a", "eth0", ("10.9.0.1/24",)), End("b", "eth0", ("10.9.0.2/24",))),))
+
+async def test_ping(labs):
+    """Two nodes see each other."""
+    async with labs.running(PLAN, title="pair") as lab:
+        assert await lab["a"].ping("10.9.0.2")
+
+async def test_broken(labs):
+    """A lab that fails."""
+    async with labs.running(PLAN) as lab:
+        assert await lab["a"].ping("10.9.0.99", within=0.1), "nobody there"
+
+def test_inside():
+    assert "VBRLAB_SANDBOX" in os.environ
+
+async def test_hangs(labs):
+    import asyncio
+    async with labs.running(PLAN):
+        print("the lab hangs", flush=True)
+        await asyncio.Event().wait()
+'''
+
+INI = "[pytest]\nvbrlab_labs = mylabs\nasyncio_mode = auto\nasyncio_default_fixture_loop_scope = session\n"
+INI += "asyncio_default_test_loop_scope = session\n"
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    if why := sandbox.refusal():
+        pytest.skip(f"no sandbox can be made here: {why}")
+    (tmp_path / "pytest.ini").write_text(INI)
+    (tmp_path / "mylabs").mkdir()
+    (tmp_path / "mylabs" / "test_pair.py").write_text(LAB)
+    (tmp_path / "test_other.py").write_text(
+        "import os\ndef test_outside():\n    assert 'VBRLAB_SANDBOX' not in os.environ\n"
+    )
+    return tmp_path
+
+
+def command(*arguments: str) -> list[str]:
+    return [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *arguments]
+
+
+def run(project: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    env = {k: v for k, v in os.environ.items() if not k.startswith(("PYTEST", "VBRLAB", "COV"))}
+    return subprocess.run(command(*arguments), cwd=project, env=env, capture_output=True, text=True, timeout=50)
+
+
+def test_a_lab_passes_and_leaves_a_report(project: Path) -> None:
+    done = run(project, "mylabs", "-k", "ping or inside", "--junitxml=out.xml")
+    assert done.returncode == 0, done.stdout + done.stderr
+    pages = list(project.glob("reports/out/*/index.html"))
+    assert len(pages) == 1
+    assert str(pages[0].relative_to(project)) in done.stdout
+    cases = ET.parse(project / "out.xml").getroot().iter("testcase")
+    assert [case.get("name") for case in cases] == ["test_ping", "test_inside"]
+
+
+def test_a_failure_exits_1_and_leaves_a_bundle(project: Path) -> None:
+    done = run(project, "mylabs", "-k", "broken")
+    assert done.returncode == 1
+    (events,) = project.glob("reports/out/*/files/*/events.txt")
+    kernel = (events.parent / "kernel.txt").read_text()
+    assert "== a:" in kernel
+    assert "10.9.0.1/24" in kernel
+
+
+def test_other_tests_stay_outside(project: Path) -> None:
+    assert run(project, "test_other.py").returncode == 0
+    assert not (project / "reports").exists()
+
+
+def test_collect_only_needs_no_sandbox(project: Path) -> None:
+    done = run(project, "--collect-only", "-q", "mylabs")
+    assert done.returncode == 0
+    assert "test_pair.py::test_ping" in done.stdout
+    assert not (project / "reports").exists()
+
+
+def test_nothing_selected_and_wrong_usage_have_pytests_codes(project: Path) -> None:
+    assert run(project, "mylabs", "-k", "nothing_of_that_name").returncode == 5
+    assert run(project, "mylabs", "--no-such-option").returncode == 4
+
+
+def test_two_workers_share_one_sandbox_and_one_report(project: Path) -> None:
+    done = run(project, "mylabs", "-n", "2", "-k", "ping or broken or inside")
+    assert done.returncode == 1
+    assert "1 failed, 2 passed" in done.stdout
+    assert len(list(project.glob("reports/out/*/run.json"))) == 1
+
+
+def converse(project: Path, arguments: list[str], *lines: tuple[str, str]) -> tuple[str, int]:
+    """Runs pytest on a terminal of its own; whenever a prompt appears, answers the next line. Output and exit code."""
+    pid, terminal = pty.fork()
+    if pid == 0:
+        os.chdir(project)
+        os.execv(sys.executable, command(*arguments))
+    seen, waiting = "", list(lines)
+    since = 0
+    deadline = time.monotonic() + 40
+    while time.monotonic() < deadline:
+        if not select.select([terminal], [], [], 1.0)[0]:
+            continue
+        try:
+            part = os.read(terminal, 4096)
+        except OSError:
+            break
+        seen += part.decode(errors="replace")
+        while waiting and (at := seen.find(waiting[0][0], since)) >= 0:
+            since = at + len(waiting[0][0])
+            os.write(terminal, waiting.pop(0)[1].encode())
+    else:
+        os.kill(pid, signal.SIGKILL)
+    return seen, os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+
+def test_ctrl_c_interrupts_as_in_any_pytest(project: Path) -> None:
+    output, status = converse(project, ["mylabs", "-s", "-k", "hangs"], ("the lab hangs", "\x03"))
+    assert status == 2, output
+    assert "KeyboardInterrupt" in output
+
+
+def test_pdb_has_the_terminal(project: Path) -> None:
+    output, status = converse(project, ["mylabs", "-k", "broken", "--pdb"], ("(Pdb) ", "p 6 * 7\n"), ("42", "q\n"))
+    assert "42" in output, output
+    assert status in (1, 2)
+
+
+def test_pause_on_failure_stops_inside_the_lab(project: Path) -> None:
+    output, status = converse(
+        project,
+        ["mylabs", "-k", "broken", "--pause-on-failure"],
+        ("pair> ", "a ip -brief address\n"),
+        ("10.9.0.1/24", ""),
+        ("pair> ", "\x04"),
+    )
+    assert "nobody there" in output
+    assert "10.9.0.1/24" in output, output
+    assert status == 1
