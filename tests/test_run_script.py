@@ -1,0 +1,273 @@
+"""`./run` and `.ci/run` as their users meet them, in a folder of their own where every program they start is a recording stand-in.
+
+Nothing is installed and no network is used. That the real set-up works on a bare machine is for a bare machine to show.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+TOP = Path(__file__).resolve().parent.parent
+ONE_NEED = '"no-such-package|no-such-program|the test"'
+
+
+class Folder:
+    """A project folder (its path has a space) with the real scripts; `bin` is ahead on PATH, `record` is what stand-ins were told."""
+
+    def __init__(self, top: Path) -> None:
+        self.top = top
+        self.bin = top.parent / "bin"
+        self.record = top.parent / "record"
+        self.bin.mkdir()
+        top.mkdir()
+        for name in ("run", "requirements.lock", "pyproject.toml"):
+            shutil.copy(TOP / name, top / name)
+        for name in ("sudo", "apt-get", "systemctl"):
+            self.stand_in(self.bin / name, "exit 97")
+
+    def stand_in(self, path: Path, then: str = "") -> None:
+        """A program that records its name and arguments, one call a line, then runs `then`."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(
+            f'#!/bin/bash\n{{ printf "%s" "${{0##*/}}"; printf " [%s]" "$@"; echo; }} >>"{self.record}"\n{then}\n'
+        )
+        path.chmod(0o755)
+
+    def calls(self) -> list[str]:
+        return self.record.read_text().splitlines() if self.record.exists() else []
+
+    def set_up(self, **programs: str) -> None:
+        """What a finished set-up leaves: programs in .venv/bin and the stamp, as ./run itself writes it."""
+        for name in ("python", "pip", "ruff", "mypy"):
+            self.stand_in(self.top / ".venv/bin" / name, programs.get(name, ""))
+        assert self.shell("wanted_stamp >.venv/.setup").returncode == 0
+
+    def call(self, *command: str, cwd: Path | None = None, **environment: str) -> subprocess.CompletedProcess[str]:
+        path = f"{self.bin}:{os.environ['PATH']}"
+        return subprocess.run(
+            command,
+            cwd=cwd or self.top,
+            env={**os.environ, "PATH": path, **environment},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+
+    def run(self, *arguments: str, cwd: Path | None = None, **environment: str) -> subprocess.CompletedProcess[str]:
+        return self.call(str(self.top / "run"), *arguments, cwd=cwd, **environment)
+
+    def shell(self, script: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """`script` with all functions of ./run defined."""
+        return self.call("bash", "-c", f'source "$1"; shift; {script}', "bash", str(self.top / "run"), *arguments)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Folder:
+    return Folder(tmp_path / "my project")
+
+
+def test_usage_names_every_command(folder: Folder) -> None:
+    shown = folder.run("help")
+    assert shown.returncode == 0
+    for command in ("labs", "tests", "bench", "setup", "lock", "help"):
+        assert f"\n  {command} " in shown.stdout
+
+
+@pytest.mark.parametrize("arguments", [[], ["lab"], ["--nope"]])
+def test_an_unknown_command_is_refused_with_the_usage(folder: Folder, arguments: list[str]) -> None:
+    done = folder.run(*arguments)
+    assert done.returncode == 2
+    assert "usage: ./run COMMAND" in done.stderr
+    assert not folder.calls()
+
+
+def test_labs_passes_its_arguments_on(folder: Folder) -> None:
+    folder.set_up()
+    done = folder.shell('lab_needs=(); run_labs "$@"', "-k", "a b", "--pdb")
+    assert done.returncode == 0, done.stderr
+    assert folder.calls() == ["python [-m] [pytest] [labs/] [-k] [a b] [--pdb]"]
+
+
+def test_a_lab_that_is_named_runs_alone(folder: Folder) -> None:
+    folder.set_up()
+    folder.shell('lab_needs=(); run_labs "$@"', "labs/test_ecmp.py::test_x", "-x")
+    assert folder.calls() == ["python [-m] [pytest] [labs/test_ecmp.py::test_x] [-x]"]
+
+
+def test_tests_runs_every_step_and_ends_with_the_first_failure(folder: Folder, tmp_path: Path) -> None:
+    folder.set_up(ruff='[ "$1" = format ] || exit 3', mypy="exit 5")
+    done = folder.run("tests", "-q", cwd=tmp_path)
+    assert done.returncode == 3
+    assert folder.calls() == [
+        "ruff [check] [.]",
+        "ruff [format] [--check] [.]",
+        "mypy []",
+        "python [-m] [pytest] [tests/] [-q]",
+    ]
+    assert done.stdout.splitlines()[-1] == "== failed: ruff check, mypy --strict"
+    assert "\x1b" not in done.stdout + done.stderr
+
+
+def test_tests_that_pass_say_so(folder: Folder) -> None:
+    folder.set_up()
+    done = folder.run("tests")
+    assert (done.returncode, done.stdout.splitlines()[-1]) == (0, "== all four steps passed")
+
+
+def test_a_second_set_up_starts_no_installer_and_takes_no_time(folder: Folder) -> None:
+    folder.set_up()
+    start = time.perf_counter()
+    done = folder.shell("lab_needs=(); setup")
+    assert done.returncode == 0, done.stderr
+    assert time.perf_counter() - start < 1
+    assert (folder.calls(), done.stdout, done.stderr) == ([], "", "")
+
+
+@pytest.mark.parametrize("changed", ["requirements.lock", "pyproject.toml", "run"])
+def test_set_up_is_stale_after_a_change_of(folder: Folder, changed: str) -> None:
+    folder.set_up()
+    assert folder.shell("python_is_ready").returncode == 0
+    with (folder.top / changed).open("a") as file:
+        file.write("# more\n")
+    assert folder.shell("python_is_ready").returncode == 1
+
+
+def test_set_up_is_stale_in_a_copied_folder(folder: Folder) -> None:
+    folder.set_up()
+    copy = folder.top.parent / "copy"
+    shutil.copytree(folder.top, copy)
+    folder.top = copy
+    assert folder.shell("python_is_ready").returncode == 1
+
+
+@pytest.mark.parametrize(
+    ("config", "ours"),
+    [
+        ("home = /usr/bin\nversion = {version}.4\ncommand = /usr/bin/python3 -m venv {top}/.venv\n", True),
+        ("home = /usr/bin\nversion = {version}.4\ncommand = /usr/bin/python3 -m venv --clear {top}/.venv\n", True),
+        ("home = /root/.pyenv/bin\nversion = {version}.4\ncommand = python -m venv {top}/.venv\n", False),
+        ("home = /usr/bin\nversion = 3.9.2\ncommand = /usr/bin/python3 -m venv {top}/.venv\n", False),
+        ("home = /usr/bin\nversion = {version}.4\ncommand = /usr/bin/python3 -m venv /elsewhere/.venv\n", False),
+    ],
+)
+def test_a_venv_of_another_python_or_place_is_not_taken_over(folder: Folder, config: str, ours: bool) -> None:
+    folder.set_up()
+    interpreter = Path("/usr/bin/python3")
+    if not interpreter.exists():
+        pytest.skip("no /usr/bin/python3 here")
+    version = interpreter.resolve().name.removeprefix("python")
+    (folder.top / ".venv/pyvenv.cfg").write_text(config.format(version=version, top=folder.top))
+    assert (folder.shell("venv_is_ours").returncode == 0) is ours
+
+
+def test_a_venv_whose_making_was_cut_short_is_not_taken_over(folder: Folder) -> None:
+    folder.set_up()
+    version = Path("/usr/bin/python3").resolve().name.removeprefix("python")
+    made = f"home = /usr/bin\nversion = {version}.4\ncommand = /usr/bin/python3 -m venv {folder.top}/.venv\n"
+    (folder.top / ".venv/pyvenv.cfg").write_text(made)
+    assert folder.shell("venv_is_ours").returncode == 0
+    (folder.top / ".venv/bin/pip").unlink()
+    assert folder.shell("venv_is_ours").returncode == 1
+
+
+def test_without_root_or_sudo_it_says_the_line_to_type_and_changes_nothing(folder: Folder) -> None:
+    folder.stand_in(folder.bin / "id", 'echo "${1/-u/1000}"')
+    done = folder.shell(f"python_needs=(); lab_needs=({ONE_NEED}); run_labs")
+    assert done.returncode == 1
+    assert "apt-get update && apt-get install --no-install-recommends no-such-package\n" in done.stderr
+    assert "the test" in done.stderr
+    assert not (folder.top / ".venv").exists()
+    assert [call for call in folder.calls() if not call.startswith("id")] == ["sudo [-n] [true]"]
+
+
+def test_sudo_without_a_password_is_used(folder: Folder) -> None:
+    folder.stand_in(folder.bin / "id", 'echo "${1/-u/1000}"')
+    folder.stand_in(folder.bin / "sudo", 'shift; exec "$@"')
+    folder.stand_in(folder.bin / "apt-get")
+    folder.stand_in(folder.bin / "dpkg")
+    done = folder.shell(f"policy_file=$PWD/policy-rc.d; find_missing {ONE_NEED}; install_missing")
+    assert done.returncode == 0, done.stderr
+    installs = [call for call in folder.calls() if call.startswith("apt-get") and "[install]" in call]
+    assert len(installs) == 1
+    assert "[--no-install-recommends]" in installs[0]
+    assert installs[0].endswith("[install] [no-such-package]")
+
+
+@pytest.mark.parametrize("kept", ["", "#!/bin/sh\nexit 104\n"])
+@pytest.mark.parametrize("status", [0, 100])
+def test_no_service_starts_while_packages_are_installed_and_the_hook_is_put_back(
+    folder: Folder, kept: str, status: int
+) -> None:
+    policy = folder.top / "policy-rc.d"
+    if kept:
+        policy.write_text(kept)
+    folder.stand_in(
+        folder.bin / "apt-get",
+        f'[[ " $* " != *" install "* ]] || {{ "{policy}"; echo "policy $?" >>"{folder.record}"; exit {status}; }}',
+    )
+    folder.stand_in(folder.bin / "dpkg", "echo /lib/systemd/system/some.service")
+    folder.stand_in(folder.bin / "systemctl")
+    done = folder.shell(f"apt_install '{policy}' some-package")
+    assert (done.returncode == 0) == (status == 0)
+    assert "policy 101" in folder.calls()
+    assert (policy.read_text() if policy.exists() else "") == kept
+    assert sorted(path.name for path in folder.top.glob("policy*")) == (["policy-rc.d"] if kept else [])
+    assert ("systemctl [--quiet] [disable] [some.service]" in folder.calls()) == (status == 0)
+
+
+def test_the_hook_of_a_killed_installation_denies_nothing(folder: Folder) -> None:
+    policy = folder.top / "policy-rc.d"
+    copy = folder.top / "as-written"
+    folder.stand_in(folder.bin / "apt-get", f'cp "{policy}" "{copy}"')
+    folder.stand_in(folder.bin / "dpkg")
+    folder.shell(f"apt_install '{policy}' some-package")
+    assert folder.call(str(copy)).returncode == 0
+
+
+def test_bench_goes_on_without_rivals_that_cannot_be_installed(folder: Folder) -> None:
+    folder.set_up(python='[[ " $* " != *" --packages "* ]] || echo "frr|bgpd-nowhere|the rival FRR"')
+    folder.stand_in(folder.bin / "id", 'echo "${1/-u/1000}"')
+    done = folder.shell('lab_needs=(); run_bench "$@"', "bgp")
+    assert done.returncode == 0, done.stderr
+    assert "names them as absent" in done.stderr
+    assert [call for call in folder.calls() if call.startswith("python")] == [
+        "python [-m] [bench] [--packages] [bgp]",
+        "python [-m] [bench] [bgp]",
+    ]
+
+
+@pytest.mark.parametrize(("tests", "labs", "status"), [(0, 0, 0), (3, 0, 1), (0, 4, 1)])
+def test_ci_runs_both_and_fails_if_either_does(folder: Folder, tests: int, labs: int, status: int) -> None:
+    (folder.top / ".ci").mkdir()
+    shutil.copy(TOP / ".ci/run", folder.top / ".ci/run")
+    folder.stand_in(folder.top / "run", f'[ "$1" = tests ] && exit {tests}; exit {labs}')
+    done = folder.call("bash", str(folder.top / ".ci/run"), cwd=Path("/"), CI="true")
+    assert done.returncode == status
+    assert folder.calls() == [
+        "run [tests] [--junitxml=reports/out/tests.xml]",
+        "run [labs] [--junitxml=reports/out/labs.xml]",
+    ]
+    assert "+ ./run tests" in done.stdout
+    assert "+ ./run labs" in done.stdout
+
+
+@pytest.mark.skipif(shutil.which("vagrant") is None, reason="vagrant is not installed")
+def test_vagrant_accepts_the_vagrantfile(tmp_path: Path) -> None:
+    shutil.copy(TOP / "Vagrantfile", tmp_path)
+    shutil.copy(TOP / "run", tmp_path)
+    done = subprocess.run(
+        ["vagrant", "validate"],
+        cwd=tmp_path,
+        env={**os.environ, "VAGRANT_HOME": str(tmp_path / "home")},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
