@@ -226,8 +226,8 @@ class ControlClient:
 
     async def close(self) -> None:
         self._task.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await self._task
+        await asyncio.gather(self._task, return_exceptions=True)
+        self._events.put_nowait(None)
         self._writer.close()
 
 

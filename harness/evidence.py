@@ -140,7 +140,7 @@ _NOTICES: Mapping[tuple[str, str], Callable[[LabEvent], str | None]] = {
     ("kernel", "link"): lambda e: None if e.data["up"] else f"interface {e.data['interface']} down",
     ("ipsec", "line"): lambda e: f"tunnel interface down: {_reason(e)}" if e.data["state"] == "down" else None,
     ("ipsec", "failure"): lambda e: _reason(e),
-    ("ipsec", "charon"): lambda e: "charon ended" if e.data["state"] == "exited" else None,
+    ("ipsec", "charon"): lambda e: "charon ended" if e.data["state"] == "ended" else None,
     ("bgp", "peer.down"): lambda e: f"session with {e.data['peer']} down: {e.data.get('reason', '')}",
 }
 

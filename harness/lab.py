@@ -71,7 +71,7 @@ class Lab:
 
     def __init__(self, plan: Plan, net: Any, zygote: Zygote, archive: Archive | None) -> None:
         self.plan, self.net, self.zygote, self.archive = plan, net, zygote, archive
-        self.plane = data_plane()
+        self.plane = data_plane() if any(node.tunnel for node in plan.nodes) else None
         self.stream = Stream()
         self.folder = sandbox.run_directory() / f"{os.getpid()}-{next(_numbers)}"
         self.nodes: dict[str, NodeHandle] = {}
@@ -303,10 +303,12 @@ class Lab:
 
     def _agent(self, node: NodeHandle, tunnel: Tunnel) -> Daemon:
         folder = self.folder / node.name
+        plane = self.plane
+        assert plane is not None
 
         def hand_over() -> list[str]:
             # Both ends have their connection loaded before either begins: see begin_tunnels.
-            settings = Settings(node.name, tunnel, self.plane, folder, folder / "ipsec.sock", begin=False)
+            settings = Settings(node.name, tunnel, plane, folder, folder / "ipsec.sock", begin=False)
             return settings.hand_over(folder / "ipsec.json")
 
         return Daemon(node.name, "ipsec", "harness.ipsec.agent:main", folder, node.namespace.fd, self.stream, hand_over)

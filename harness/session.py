@@ -17,7 +17,7 @@ import pytest
 
 from harness import bundle
 from harness.evidence import LabArchive, stages_of, timeline_of, topology_of
-from harness.lab import DATA_PLANE, Lab, data_plane
+from harness.lab import DATA_PLANE, Lab
 from harness.net import sandbox
 from harness.net.zygote import Zygote
 from harness.plan import Plan
@@ -35,14 +35,17 @@ _REQUIREMENT = re.compile(r"^\| *((?:CARD|VBR|ECMP|VPN|BGP)-\d+) *\| *(.*?) *\|"
 def refusal() -> str | None:
     """None when labs can run here, else one line that says why not and what to do. Remembers the data plane for the sandbox."""
     choice = probe().dataplane()
-    if choice.plane is None:
-        return (
-            sandbox.refusal()
-            or sandbox.tun_refusal()
-            or f"no IPsec data plane: {choice.reason}; vbrlab doctor says what to do"
-        )
-    os.environ[DATA_PLANE] = choice.plane.value
+    if choice.plane is not None:
+        os.environ[DATA_PLANE] = choice.plane.value
     return sandbox.refusal()
+
+
+def no_data_plane() -> str | None:
+    """None when tunnels can run here, else one line that says why not and what to do."""
+    choice = probe().dataplane()
+    if choice.plane is not None:
+        return None
+    return f"no IPsec data plane: {sandbox.tun_refusal() or choice.reason}; vbrlab doctor says more"
 
 
 class RunRecord:
@@ -68,8 +71,9 @@ class RunRecord:
 
     def header(self) -> list[str]:
         missing = [finding.feature.title for finding in self._features if not finding.ok]
+        choice = probe().dataplane()
         return [
-            f"vbrlab: IPsec data plane {data_plane().value} ({probe().dataplane(data_plane()).reason})",
+            f"vbrlab: {no_data_plane() or f'IPsec data plane {choice.plane} ({choice.reason})'}",
             f"vbrlab: absent here: {', '.join(missing) or 'nothing'} (vbrlab doctor says what each changes)",
         ]
 
@@ -139,7 +143,7 @@ def host_facts() -> dict[str, str]:
         "python": platform.python_version(),
         "processors": str(os.cpu_count()),
         "user": "root" if os.getuid() == 0 and _initial_user_namespace() else "ordinary user",
-        "data plane": data_plane().value,
+        "data plane": str(probe().dataplane().plane or "none"),
     }
 
 
@@ -177,6 +181,8 @@ class Labs:
     @contextlib.asynccontextmanager
     async def running(self, plan: Plan, *, seed: int | None = None, title: str = "") -> AsyncIterator[Lab]:
         """A lab for as long as the block lasts. Its drawing, session timelines and stages go into the report with ``title``."""
+        if any(node.tunnel for node in plan.nodes) and (why := no_data_plane()):
+            pytest.skip(why)
         archive = LabArchive(self.record.add, self.record.folder)
         lab = await Lab.start(plan, self.zygote, seed=self.seed if seed is None else seed, archive=archive)
         if title:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pty
 import select
+import shutil
 import signal
 import subprocess
 import sys
@@ -53,6 +54,8 @@ INI += "asyncio_default_test_loop_scope = session\n"
 def project(tmp_path: Path) -> Path:
     if why := sandbox.refusal():
         pytest.skip(f"no sandbox can be made here: {why}")
+    if missing := [program for program in ("ping", "ip") if shutil.which(program) is None]:
+        pytest.skip(f"{' and '.join(missing)} not installed; apt-get install iputils-ping iproute2")
     (tmp_path / "pytest.ini").write_text(INI)
     (tmp_path / "mylabs").mkdir()
     (tmp_path / "mylabs" / "test_pair.py").write_text(LAB)

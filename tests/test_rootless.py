@@ -89,6 +89,8 @@ def test_up_and_check_as_an_ordinary_user(world: Path) -> None:
 def test_a_tun_that_cannot_be_opened_is_one_clear_line(world: Path) -> None:
     if probe()["esp"].ok:
         pytest.skip("this kernel has ESP: labs need no tun here")
-    done = as_user(world, python(), "-m", "pytest", "labs", "-k", "hangzhou", tun="0600")
-    assert done.returncode == 4
-    assert "chmod 0666 /dev/net/tun" in done.stdout + done.stderr
+    run = str(world / "home" / "run")
+    done = as_user(world, python(), "-m", "pytest", "labs", "-k", "hangzhou", "--run-dir", run, tun="0600")
+    assert done.returncode == 0
+    assert "1 skipped" in done.stdout
+    assert done.stdout.count("chmod 0666 /dev/net/tun") >= 2, "once in the header and once as the reason of the skip"

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, Literal
 
 from rich.console import Console
 from rich.table import Table
@@ -198,5 +198,7 @@ def _table(*columns: str) -> Table:
 
 def _text(table: Table, color: bool, width: int) -> str:
     out = io.StringIO()
-    Console(file=out, force_terminal=color, no_color=not color, width=width, highlight=False).print(table)
+    # What the caller wants counts, not what the environment says of its own terminal.
+    system: Literal["standard"] | None = "standard" if color else None
+    Console(file=out, force_terminal=color, color_system=system, width=width, highlight=False).print(table)
     return "\n".join(line.rstrip() for line in out.getvalue().splitlines())
