@@ -82,7 +82,12 @@ class NodeHandle:
 
     async def run(self, *argv: str, within: float = 10.0) -> Finished:
         """Runs a command inside and waits for its end. Raises TimeoutError after ``within`` seconds, the command killed."""
-        process = self.namespace.popen(list(argv), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        try:
+            process = self.namespace.popen(list(argv), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        except FileNotFoundError as error:
+            raise FileNotFoundError(
+                f"{self.name}: {argv[0]} is not installed; vbrlab doctor says what labs need"
+            ) from error
         try:
             output, _ = await asyncio.to_thread(process.communicate, timeout=within)
         except subprocess.TimeoutExpired:
