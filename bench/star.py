@@ -229,6 +229,11 @@ def median_build(measured: Sequence[Build]) -> float:
     return statistics.median(one.build for one in measured)
 
 
+def median_life(measured: Sequence[Build]) -> float:
+    """Build and stop together: what a user waits for in all."""
+    return statistics.median(one.build + one.stop for one in measured)
+
+
 def compare_calls(rounds: int, repeats: int = 3) -> dict[str, Calls]:
     """Ours and stock's, the median of ``repeats`` interleaved runs of ``rounds`` calls each."""
     found: dict[str, list[Calls]] = {"ours": [], "stock": []}

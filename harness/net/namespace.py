@@ -13,6 +13,7 @@ import os
 import socket
 import subprocess
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from types import TracebackType
 from typing import Any, ClassVar, Self
 
@@ -118,6 +119,8 @@ class Namespace:
 
     __slots__ = ("_inode", "_proc", "fd", "name")
 
+    _fresh: ClassVar[dict[str, str | None]] = {}
+
     def __init__(self, fd: int, name: str = "") -> None:
         self.fd = fd
         self.name = name
@@ -133,7 +136,7 @@ class Namespace:
             try:
                 made = cls(os.open(_THREAD_NETNS, os.O_RDONLY | os.O_CLOEXEC), name)
                 if sysctls:
-                    made._write(sysctls)
+                    made._write(made._unlike_fresh(sysctls))
             finally:
                 setns(home)
         finally:
@@ -191,6 +194,25 @@ class Namespace:
         with self.entered():
             self._write(values)
 
+    def _unlike_fresh(self, values: Mapping[str, str]) -> Mapping[str, str]:
+        """Those of ``values`` that a fresh namespace, which this one still is, does not have by itself.
+
+        A namespace starts from the host's settings or the kernel's, the same for each: they are read once for a process, since a
+        write costs 10 us and most of a node's settings are what it starts with. Switching forwarding resets the redirects, so
+        these are written where forwarding is.
+        """
+        fresh = Namespace._fresh
+        for key in values:
+            if key not in fresh:
+                try:
+                    fresh[key] = self._read(key.removesuffix("?"))
+                except OSError:
+                    fresh[key] = None
+        unlike = {key for key, value in values.items() if fresh[key] != value}
+        if any(key.removesuffix("?").endswith(("ip_forward", ".forwarding")) for key in unlike):
+            unlike |= {key for key in values if "redirects" in key}
+        return {key: value for key, value in values.items() if key in unlike}
+
     def _write(self, values: Mapping[str, str]) -> None:
         # The kernel walks /proc/sys slowly, a microsecond a component: each directory is walked once.
         directories: dict[str, int] = {}
@@ -224,8 +246,12 @@ class Namespace:
 
     def read_sysctl(self, key: str) -> str:
         """The value of a sysctl inside, stripped. Raises FileNotFoundError where the kernel has none of that name."""
-        with self.entered(), open("/proc/sys/" + (key if "/" in key else key.replace(".", "/"))) as file:
-            return file.read().strip()
+        with self.entered():
+            return self._read(key)
+
+    @staticmethod
+    def _read(key: str) -> str:
+        return Path("/proc/sys/" + (key if "/" in key else key.replace(".", "/"))).read_text().strip()
 
     def popen(self, argv: list[str], **options: Any) -> subprocess.Popen[Any]:
         """``subprocess.Popen`` inside: the thread enters, forks by vfork, and is back. 0.6 ms.
