@@ -5,11 +5,11 @@ Apart from the measuring itself because that file is also run alone, by Debian's
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 
 from bench import star
-from bench.registry import Faster, Measurement, Options, Rival, Within, benchmark
+from bench.registry import Bar, Faster, Measurement, Options, Rival, Within, benchmark
 
 MININET = Rival("Mininet", program="mnexec", package="mininet")
 RAW = "raw netlink"
@@ -37,10 +37,11 @@ def stars(options: Options) -> Iterator[Measurement]:
     found = star.compare_builds(
         256, options.rounds or BUILD_ROUNDS, ("ours", "raw", "stock") if stock else ("ours", "raw")
     )
-    for name, seconds, bars in (
+    rows: list[tuple[str, Callable[[Sequence[star.Build]], float], list[Bar]]] = [
         ("star of 256 nodes, build", star.median_build, [Within(RAW, 1.5)]),
         ("star of 256 nodes, build and stop", star.median_life, [Within(RAW, 1.5), Faster(MININET.name, 20)]),
-    ):
+    ]
+    for name, seconds, bars in rows:
         rivals = {RAW: seconds(found["raw"]), MININET.name: seconds(found["stock"]) if stock else None}
         yield Measurement(name, "s", seconds(found["ours"]), rivals, bars=bars)
     found = star.compare_builds(1000, options.rounds or LARGE_ROUNDS, ("ours", "raw"))

@@ -143,7 +143,7 @@ def _interact(lab: Lab, loop: Loop, name: str) -> None:
     from harness.console import Console
     from harness.net.door import Door
 
-    with Door(lambda node: lab[node].namespace.fd, lambda: lab.nodes):
+    with Door(lambda node: lab.nodes[node].namespace.fd, lambda: lab.nodes):
         console = Console(lab, loop.run)
         sys.stdout.write(console.tables() + "\n\n")
         sys.stdout.write(
