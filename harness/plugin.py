@@ -34,6 +34,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "spec(*ids): the requirements of docs/requirements.md that this proves")
+    config.addinivalue_line("markers", "needs(*features): skipped where vbrlab doctor does not find these features")
     if not wants_sandbox(config):
         return
     from harness.net import sandbox
@@ -92,6 +93,17 @@ def pytest_configure_node(node: Any) -> None:
 def pytest_report_header(config: pytest.Config) -> list[str]:
     record = config.stash.get(_RECORD, None)
     return record.header() if record is not None else []
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    names = [name for marker in item.iter_markers("needs") for name in marker.args]
+    if not names:
+        return
+    from harness.probe import probe
+
+    if missing := probe().missing(*names):
+        finding = missing[0]
+        pytest.skip(f"no {finding.feature.title}: {finding.reason}; {finding.feature.remedy}")
 
 
 @pytest.hookimpl(wrapper=True)

@@ -23,6 +23,8 @@ from labs.conftest import Broken
 from labs.document import ipsec_ecmp as document
 from topologies import ipsec_ecmp
 
+pytestmark = pytest.mark.needs("resilient-groups", "hash-policy")
+
 LOST = "IPsec connection 1"
 NOTICED_WITHIN = 8.0
 BACK_WITHIN = 15.0

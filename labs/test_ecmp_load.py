@@ -17,6 +17,8 @@ from harness.traffic.flows import Direction
 from harness.traffic.statistics import compare, evenness
 from labs.conftest import Broken
 
+pytestmark = pytest.mark.needs("hash-policy")
+
 ROUTERS = ("dc-router", "tr-hangzhou")
 SEEDS = tuple(range(1, 21))
 LEAST_P = 0.001

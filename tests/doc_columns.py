@@ -1,4 +1,4 @@
-"""The table columns of docs/ that are generated: which files prove a requirement, and what a room may import.
+"""The table columns of docs/ that are generated: which files prove a requirement, what a room may import, what the kernel needs.
 
 ``python -m tests.doc_columns`` rewrites both; ``test_docs`` says when they are stale. A requirement is proven in a file that names
 its ID in ``@pytest.mark.spec(...)``; whether the proof holds is for the report of a run to say.
@@ -10,12 +10,15 @@ import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from itertools import zip_longest
 from pathlib import Path
 
+from harness.probe import markdown
 from tests.test_project import MAY_IMPORT, TOP, cited
 
 REQUIREMENTS = TOP / "docs" / "requirements.md"
 ARCHITECTURE = TOP / "docs" / "architecture.md"
+KERNEL = TOP / "docs" / "kernel.md"
 NOT_YET = "not yet"
 
 _ID = r"(?:CARD|VBR|ECMP|VPN|BGP)-\d+"
@@ -79,6 +82,7 @@ def refreshed() -> Mapping[Path, str]:
     return {
         REQUIREMENTS: _rewritten(REQUIREMENTS, requirement, lambda key: _listed(cite.get(key, ()), NOT_YET)),
         ARCHITECTURE: _rewritten(ARCHITECTURE, room, lambda key: _listed(allowed.get(key, ()), "nothing")),
+        KERNEL: KERNEL.read_text().partition("| feature |")[0] + markdown() + "\n",
     }
 
 
@@ -86,7 +90,7 @@ def main() -> None:
     for path, after in refreshed().items():
         before = path.read_text()
         path.write_text(after)
-        changed = sum(old != new for old, new in zip(before.splitlines(), after.splitlines(), strict=True))
+        changed = sum(old != new for old, new in zip_longest(before.splitlines(), after.splitlines()))
         sys.stdout.write(f"{path.relative_to(TOP)}: {changed} rows changed\n")
 
 
