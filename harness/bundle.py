@@ -6,7 +6,9 @@ still. Keys are in none of these: daemons do not show them.
 
 from __future__ import annotations
 
+import contextlib
 import json
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -38,6 +40,12 @@ def write(lab: Lab, folder: Path) -> Iterator[tuple[str, Path]]:
         path = folder / name
         path.write_text(text)
         yield title, path
+    if lab.recording is not None:
+        with contextlib.suppress(ControlError, OSError):
+            call(lab.recording.recorder.socket, "sync", within=_ANSWER_WITHIN)
+        path = folder / "signalling.pcapng"
+        shutil.copyfile(lab.recording.path, path)
+        yield "BGP and IKE on the routers' cables", path
 
 
 def _events(lab: Lab) -> str:

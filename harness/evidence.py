@@ -99,9 +99,19 @@ def timeline_of(
 
 
 def stages_of(lab: Lab, title: str) -> Stages:
-    """Where the time of the bring-up went, from the moment the lab began."""
+    """Where the time of the bring-up went, from the moment the lab began: its own stages, then tunnels and sessions by their events."""
     origin = lab.stages[0].start if lab.stages else time.monotonic()
-    return Stages(title, tuple((s.name, round(s.start - origin, 4), round(s.end - origin, 4)) for s in lab.stages))
+    stages = [(stage.name, stage.start, stage.end) for stage in lab.stages]
+    up: dict[str, dict[tuple[str, str], float]] = {"tunnels negotiated": {}, "BGP sessions established": {}}
+    for event in lab.stream.of():
+        if event.source == "ipsec" and event.type == "line" and event.data["state"] == "up":
+            up["tunnels negotiated"].setdefault((event.node, ""), event.time)
+        elif event.source == "bgp" and event.type == "peer.up":
+            up["BGP sessions established"].setdefault((event.node, event.data["peer"]), event.time)
+    for name, moments in up.items():
+        if moments:
+            stages.append((name, lab.begun, max(moments.values())))
+    return Stages(title, tuple((name, round(start - origin, 4), round(end - origin, 4)) for name, start, end in stages))
 
 
 def spread_of(

@@ -53,10 +53,11 @@ async def capture(
     matches: Sequence[tuple[int, int | None]] = (),
     snaplen: int = 0,
     name: str = "capture",
+    blocks: int | None = None,
 ) -> AsyncIterator[Capture]:
     """Records interfaces of nodes, ``{"internet": ["to-gw1"]}``, for as long as the block lasts.
 
-    ``matches`` are (IP protocol, port) of the packets wanted; none: all.
+    ``matches`` are (IP protocol, port) of the packets wanted; none: all. ``blocks`` of 128 KiB buffer each interface.
     """
     kind = f"{name}-{next(_numbers)}"
     path = lab.folder / f"{kind}.pcapng"
@@ -67,6 +68,7 @@ async def capture(
             "file": str(path),
             "snaplen": snaplen,
             "matches": [list(match) for match in matches],
+            **({} if blocks is None else {"blocks": blocks}),
             "taps": [
                 {"name": f"{node}:{interface}", "interface": interface, "netns": _netns_file(lab, node)}
                 for node, interfaces in taps.items()
@@ -177,3 +179,23 @@ def _tunnel_interface(lab: Lab, node: str) -> str:
     if tunnel is None:
         raise LookupError(f"{node} has no IPsec tunnel to measure; the plan gives it none")
     return tunnel.interface
+
+
+#: What the flight recorder of every lab keeps: BGP and the beginning of IKE.
+SIGNALLING = ((6, 179), (17, 500))
+
+
+@contextlib.asynccontextmanager
+async def flight_recorder(lab: Lab) -> AsyncIterator[Capture | None]:
+    """Records the signalling on the routers' cables, so that a failure can be looked at afterwards; None where no router is."""
+    roles = (Role.TRANSIT_ROUTER, Role.ROUTER, Role.INTERNET, Role.VBR)
+    taps = {
+        node.name: [end.interface for end, _ in lab.plan.interfaces(node.name)]
+        for role in roles
+        for node in lab.having(role)
+    }
+    if not taps:
+        yield None
+        return
+    async with capture(lab, taps, matches=SIGNALLING, name="signalling", blocks=4) as recording:
+        yield recording

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from harness.daemon import Daemon, write_private
-from harness.instruments import start
+from harness.instruments import Capture, flight_recorder, start
 from harness.ipsec.settings import Settings
 from harness.ipsec.strongswan import DataPlane
 from harness.net import fib, sandbox
@@ -79,11 +79,18 @@ class Lab:
         self.born = time.monotonic()
         self.begun = self.born
         self.loop = asyncio.get_running_loop()
+        self.recording: Capture | None = None
+        self._instruments = contextlib.AsyncExitStack()
         self._monitors: list[Monitor] = []
 
     @classmethod
-    async def start(cls, plan: Plan, zygote: Zygote, *, seed: int = 1, archive: Archive | None = None) -> Lab:
-        """Builds the plan and returns when every daemon serves its control socket. Raises DaemonDied, NetlinkError."""
+    async def start(
+        cls, plan: Plan, zygote: Zygote, *, seed: int = 1, archive: Archive | None = None, record: bool = False
+    ) -> Lab:
+        """Builds the plan and returns when every daemon serves its control socket. Raises DaemonDied, NetlinkError.
+
+        With ``record`` the signalling is recorded from before the first daemon on, for the bundle of a failure.
+        """
         if not sandbox.inside():
             raise sandbox.NotInside("a lab runs in the sandbox only; start it by vbrlab up or pytest")
         began = time.monotonic()
@@ -95,6 +102,8 @@ class Lab:
             for node in plan.nodes:
                 lab.nodes[node.name] = NodeHandle(lab, node, net.get(node.name))
             lab._watch_kernels()
+            if record:
+                lab.recording = await lab._instruments.enter_async_context(flight_recorder(lab))
             with lab.stage("daemons started"):
                 await lab._start_daemons()
             await lab.begin_tunnels()
@@ -367,6 +376,7 @@ class Lab:
 
     async def stop(self) -> None:
         """Ends daemons and lets the kernel take the namespaces down. Speakers and charons say goodbye only if asked before."""
+        await self._instruments.aclose()
         loop = asyncio.get_running_loop()
         for monitor in self._monitors:
             loop.remove_reader(monitor.fileno())

@@ -184,7 +184,7 @@ class Labs:
         if any(node.tunnel for node in plan.nodes) and (why := no_data_plane()):
             pytest.skip(why)
         archive = LabArchive(self.record.add, self.record.folder)
-        lab = await Lab.start(plan, self.zygote, seed=self.seed if seed is None else seed, archive=archive)
+        lab = await Lab.start(plan, self.zygote, seed=self.seed if seed is None else seed, archive=archive, record=True)
         if title:
             self.record.add(topology_of(plan, title))
         try:

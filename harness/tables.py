@@ -66,7 +66,8 @@ class RouteTable:
         """The table less the rows of some prefixes, or less the rows that have ``word`` in a cell after the first."""
         gone = set(prefixes)
         kept = (row for row in self.rows if row[0] not in gone and not (word and any(word in cell for cell in row[1:])))
-        return RouteTable(self.title, self.columns, kept)
+        less = ", ".join([*sorted(gone), *([word] if word else [])])
+        return RouteTable(f"{self.title}, without {less}", self.columns, kept)
 
     def text(self) -> str:
         """The table in plain text, columns aligned."""

@@ -36,7 +36,7 @@ def set_hash(lab: Lab, *, policy: int | None = None, seed: int | None = None) ->
 @pytest.mark.spec("ECMP-23", "ECMP-13", "ECMP-29")
 async def test_load_reaches_every_connection_and_is_counted_alike_everywhere(fresh_ecmp: Broken) -> None:
     """3,000 flows each way, UDP and TCP: none lost, all three connections loaded; meter, interface and SA counters agree."""
-    async with fresh_ecmp(title="Load") as lab, load(lab) as traffic:
+    async with fresh_ecmp() as lab, load(lab) as traffic:
         before = {node.name: await node.ipsec.call("counters") for node in lab if node.plan.tunnel}
         started = await traffic.generator.start(rate=1, packets=3)
         ledger = await traffic.generator.finish(started)

@@ -90,6 +90,7 @@ def test_a_failure_exits_1_and_leaves_a_bundle(project: Path) -> None:
     (events,) = project.glob("reports/out/*/files/*/events.txt")
     kernel = (events.parent / "kernel.txt").read_text()
     assert "== a:" in kernel
+    assert (events.parent / "daemons.json").exists()
     assert "10.9.0.1/24" in kernel
 
 

@@ -6,7 +6,8 @@ It reads nothing of what it records.
 
     python -m harness.capture.recorder CONFIG.json
 
-with ``{"socket": PATH, "file": PATH, "snaplen": 0, "matches": [[17, 500]], "taps": [TAP, ...]}``, a TAP being
+with ``{"socket": PATH, "file": PATH, "snaplen": 0, "matches": [[17, 500]], "blocks": 64, "taps": [TAP, ...]}`` (128 KiB blocks of the
+ring of each tap), a TAP being
 ``{"name": "internet:gw1", "netns": "/proc/PID/fd/N", "interface": "gw1"}``. Control:
 
 ``mark(text)``   the next packet carries ``text`` as its comment.
@@ -58,7 +59,16 @@ class Recorder:
     Packets are kept to ``snaplen`` octets (0: whole) and only where any of ``matches`` accepts them (none: all).
     """
 
-    def __init__(self, file: BinaryIO, taps: Sequence[Tap], *, snaplen: int = 0, matches: Sequence[Match] = ()) -> None:
+    def __init__(
+        self,
+        file: BinaryIO,
+        taps: Sequence[Tap],
+        *,
+        snaplen: int = 0,
+        matches: Sequence[Match] = (),
+        blocks: int = _BLOCKS,
+    ) -> None:
+        self._blocks = blocks
         self._writer = Writer(file)
         self._taps = tuple(taps)
         self._rings: list[PacketRing] = []
@@ -82,7 +92,7 @@ class Recorder:
                     cooked=False,
                     snaplen=snaplen,
                     matches=matches,
-                    blocks=_BLOCKS,
+                    blocks=self._blocks,
                     block_bytes=_BLOCK_BYTES,
                     hold=_HOLD,
                 )
@@ -145,11 +155,13 @@ class Recorder:
         self._rings.clear()
 
 
-async def serve(path: Path, file: Path, taps: Sequence[Tap], snaplen: int, matches: Sequence[Match]) -> None:
+async def serve(
+    path: Path, file: Path, taps: Sequence[Tap], snaplen: int, matches: Sequence[Match], blocks: int = _BLOCKS
+) -> None:
     """Records until ``stop`` is called or SIGTERM or SIGINT comes."""
     loop, ended = asyncio.get_running_loop(), asyncio.Event()
     with file.open("wb") as out:
-        recorder = Recorder(out, taps, snaplen=snaplen, matches=matches)
+        recorder = Recorder(out, taps, snaplen=snaplen, matches=matches, blocks=blocks)
 
         async def sync() -> dict[str, Any]:
             await asyncio.sleep(_SETTLED)
@@ -184,6 +196,7 @@ def main(arguments: Sequence[str]) -> int:
             [Tap(**tap) for tap in config["taps"]],
             config.get("snaplen", 0),
             [Match(*match) for match in config.get("matches", ())],
+            config.get("blocks", _BLOCKS),
         )
     )
     return 0
