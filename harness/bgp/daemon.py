@@ -140,6 +140,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """The command. ``argv`` without the program's name; None: this process's own. Returns the exit status."""
     arguments = _parse(argv)
     if arguments.schema:
+        signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # a reader such as head may have had enough
         json.dump(schema(), sys.stdout, indent=2)
         sys.stdout.write("\n")
         return 0

@@ -87,6 +87,10 @@ class LabNode(Node):  # type: ignore[misc]
             raise LabError(f"node {self.name}: no interface {name!r}; it has {has}")
         return int(self.nameToIntf[name].ifindex)
 
+    def defaultIntf(self) -> Any:
+        """The first interface; None, without Mininet's warning, for a node that has no cable yet."""
+        return super().defaultIntf() if self.intfs else None
+
     # The shell
 
     def shell_wanted(self) -> bool:
