@@ -32,7 +32,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addini("vbrlab_labs", "folders whose tests are labs: they run in the sandbox", type="paths", default=[])
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_configure(config: pytest.Config) -> None:
+    if config.getoption("--pause-on-failure") and hasattr(config.option, "timeout"):
+        config.option.timeout = 0.0  # pytest-timeout must not end a lab while somebody looks at it
     config.addinivalue_line("markers", "spec(*ids): the requirements of docs/requirements.md that this proves")
     config.addinivalue_line("markers", "needs(*features): skipped where vbrlab doctor does not find these features")
     if not wants_sandbox(config):
@@ -101,6 +104,8 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
         return
     from harness.probe import probe
 
+    if unknown := sorted(set(names) - set(probe())):
+        pytest.fail(f"mark needs: no feature {unknown[0]!r}; there are {', '.join(probe())}", pytrace=False)
     if missing := probe().missing(*names):
         finding = missing[0]
         pytest.skip(f"no {finding.feature.title}: {finding.reason}; {finding.feature.remedy}")

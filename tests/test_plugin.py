@@ -21,6 +21,7 @@ pytestmark = [pytest.mark.root, pytest.mark.timeout(60)]
 
 LAB = '''
 import os
+import pytest
 from harness.plan import End, Link, Node, Plan, Role
 
 PLAN = Plan("pair", "Two nodes", (Node("a", Role.CLIENT), Node("b", Role.CLIENT)),
@@ -35,6 +36,10 @@ async def test_broken(labs):
     """A lab that fails."""
     async with labs.running(PLAN) as lab:
         assert await lab["a"].ping("10.9.0.99", within=0.1), "nobody there"
+
+@pytest.mark.needs("no-such-thing")
+def test_needs_what_nobody_knows():
+    pass
 
 def test_inside():
     assert "VBRLAB_SANDBOX" in os.environ
@@ -109,6 +114,12 @@ def test_collect_only_needs_no_sandbox(project: Path) -> None:
 def test_nothing_selected_and_wrong_usage_have_pytests_codes(project: Path) -> None:
     assert run(project, "mylabs", "-k", "nothing_of_that_name").returncode == 5
     assert run(project, "mylabs", "--no-such-option").returncode == 4
+
+
+def test_a_feature_that_nobody_probes_is_an_error_that_lists_those_probed(project: Path) -> None:
+    done = run(project, "mylabs", "-k", "needs")
+    assert done.returncode == 1
+    assert "no feature 'no-such-thing'; there are python, namespaces" in done.stdout
 
 
 def test_two_workers_share_one_sandbox_and_one_report(project: Path) -> None:
