@@ -78,25 +78,95 @@ def validate(name: Name, as_json: Json = False) -> None:
     raise typer.Exit(1 if errors else 0)
 
 
+Scenario = Annotated[str, typer.Option("--scenario", metavar="NAME", help="a scenario, see vbrlab list")]
+
+
+@app.command("peer-config")
+def peer_config(
+    connection: Annotated[str, typer.Argument(metavar="CONNECTION", help="an IPsec connection, or its node (vpn1)")],
+    form: Annotated[str, typer.Option("--format", metavar="FORM", help="asa, strongswan, frr or json")] = "asa",
+    scenario: Scenario = "ipsec-ecmp",
+    output: Annotated[Path | None, typer.Option("-o", metavar="FILE", help="write it there, mode 0600")] = None,
+) -> None:
+    """What the gateway device at a connection's other end is to be configured with. The text holds the key."""
+    from harness import peer_config as peers
+
+    try:
+        chosen = peers.Form(form)
+    except ValueError:
+        _fail(f"no format {form!r}; there are {', '.join(peers.Form)}", 2)
+    try:
+        text = peers.render(peers.find(_scenario(scenario).estate(), connection), chosen)
+    except peers.NoPeer as error:
+        _fail(error, 2)
+    if output is None:
+        typer.echo(text, nl=False)
+        return
+    try:
+        peers.save(text, output)
+    except OSError as error:
+        _fail(f"{output} cannot be written: {error.strerror}")
+    typer.echo(f"{output} written, mode 0600: it holds the pre-shared key" if chosen != "frr" else f"{output} written")
+
+
+@app.command()
+def device(
+    file: Annotated[Path, typer.Option("--from-asa", metavar="FILE", help="a device's configuration as ASA text")],
+    check: Annotated[bool, typer.Option("--check", help="say what does not fit; starts nothing")] = False,
+    scenario: Scenario = "ipsec-ecmp",
+    connection: Annotated[
+        str | None, typer.Option("--connection", metavar="NAME", help="if the text leaves it open")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Reads a gateway device's configuration and holds it against the cloud's side, line by line. Exit status 1: it does not fit."""
+    from harness import device_check, peer_config
+
+    if not check:
+        _fail(
+            f"say --check to hold the text against {scenario}, or run it: vbrlab up {scenario} --device gw1={file}", 2
+        )
+    try:
+        report = device_check.report(_scenario(scenario).estate(), device_check.text_of(file), connection)
+    except (peer_config.NoPeer, device_check.Unreadable) as error:
+        _fail(error, 2)
+    typer.echo(report.to_json() if as_json else report.to_text(file))
+    raise typer.Exit(0 if report.fits else 1)
+
+
 @app.command()
 def up(
     name: Name,
     seed: Annotated[int, typer.Option(help="seed of the nodes' hash seeds")] = 1,
     check: Annotated[bool, typer.Option("--check", help="check the document's tables and pings, then end")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="with --check: print the result as one line of JSON")] = False,
+    device: Annotated[
+        list[str] | None, typer.Option("--device", metavar="NODE=FILE", help="run this ASA text in a device's place")
+    ] = None,
 ) -> None:
     """Brings a scenario up and gives a prompt inside; Ctrl-D ends it and leaves nothing."""
     from harness.net import sandbox
 
     if as_json and not check:
         _fail("--json goes with --check; leave one out or add the other", 2)
+    scenario = _scenario(name)
+    plan = scenario.plan(devices=_devices(scenario, device)) if device else None
     if not sandbox.inside():
-        _scenario(name)
         _enter_sandbox(name)
     from harness.up import up as bring_up
 
     began = float(os.environ.get(_STARTED, started_at()))
-    raise typer.Exit(bring_up(name, seed=seed, check=check, as_json=as_json, entered=began))
+    raise typer.Exit(bring_up(name, seed=seed, check=check, as_json=as_json, entered=began, plan=plan))
+
+
+def _devices(scenario: Any, given: list[str]) -> dict[str, Any]:
+    from harness import device_check
+    from harness.asa.device import NotADevice
+
+    try:
+        return device_check.devices(scenario.estate(), given)
+    except (device_check.Unreadable, NotADevice) as error:
+        _fail(error, 2)
 
 
 def _enter_sandbox(name: str) -> NoReturn:

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
     from harness.lab import Lab
+    from harness.plan import Plan
     from harness.tables import RouteTable
 
 T = TypeVar("T")
@@ -59,8 +60,8 @@ class Told:
             sys.stderr.write(f"{chr(13) + chr(27) + '[K' if live else ''}  ✓ {words}  {took:.3f} s\n")
 
 
-def up(name: str, *, seed: int, check: bool, as_json: bool, entered: float) -> int:
-    """The command. ``entered`` is when its process began (CLOCK_MONOTONIC). Returns the exit status."""
+def up(name: str, *, seed: int, check: bool, as_json: bool, entered: float, plan: Plan | None = None) -> int:
+    """The command. ``entered`` is when its process began (CLOCK_MONOTONIC); ``plan`` stands for the scenario's. Returns the exit status."""
     from harness.net.zygote import Zygote
 
     told = Told(as_json)
@@ -72,7 +73,7 @@ def up(name: str, *, seed: int, check: bool, as_json: bool, entered: float) -> i
         import topologies
         from harness.lab import Lab
 
-        plan = topologies.load(name).plan()
+        plan = plan or topologies.load(name).plan()
     loop = Loop()
     with told.stage("lab", f"{len(plan.nodes)} nodes, {len(plan.links)} links, their daemons"):
         lab = loop.run(Lab.start(plan, zygote, seed=seed))

@@ -32,6 +32,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "harness.tables": (),
     "harness.cloud": ("harness.plan",),
     "harness.alerts": ("harness.cloud",),
+    "harness.asa": ("harness.cloud", "harness.plan"),
     "harness.bgp": SPEAKER_MAY,
     "harness.bfd": SPEAKER_MAY,
     "harness.net": ("harness.plan",),
@@ -52,6 +53,7 @@ COMPOSERS = ("harness", "topologies", "reports")
 PURE = (
     "harness.plan",
     "harness.cloud",
+    "harness.asa",
     "topologies",
     *(
         f"harness.bgp.{core}"

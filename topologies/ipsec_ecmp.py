@@ -8,6 +8,7 @@ addresses stand in the documentation ranges of RFC 5737 with their last octet ke
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 from harness.cloud.build import compile_estate
@@ -53,8 +54,12 @@ def estate(
     inter_region: bool = True,
     timers: Timers = Timers(),
     device_keys: tuple[str, ...] = KEYS,
+    devices: Mapping[str, GatewayDevice] = {},
 ) -> Estate:
-    """The document's resources, or less of them: the first ``connections``, and the state before steps 4 and 5 (ECMP-34, 35)."""
+    """The document's resources, or less of them: the first ``connections``, and the state before steps 4 and 5 (ECMP-34, 35).
+
+    ``devices`` stand in the place of the gateway devices of their names: a device's own configuration, say (``harness.asa``).
+    """
     which = range(connections)
     return Estate(
         NAME,
@@ -97,7 +102,8 @@ def estate(
                 CLIENT_BLOCKS,
                 "192.168.50.0/24",
                 tuple(
-                    GatewayDevice(
+                    devices.get(f"gw{n + 1}")
+                    or GatewayDevice(
                         name=f"gw{n + 1}",
                         public_address=PUBLIC[n],
                         provider_next_hop=PROVIDER[n],

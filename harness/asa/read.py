@@ -1,0 +1,184 @@
+"""Reads ASA text: every line is understood, a comment, or listed; every value keeps its line.
+
+An ASA takes commands, not indentation: a command that the open mode does not have is tried in the modes around it. Indentation
+only tells where an unknown section ends. A terminal's record (prompts, ``show running-config``) and the trailing ``# ...`` of
+document 001 are understood too. ``#`` begins a comment only where the command is complete, since a key may begin with it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from harness.asa import grammar
+from harness.asa.config import AsaConfig, Key, Kind, Remark, Section, Unknown, Value, Weight
+from harness.asa.grammar import BadValue, Command, Mode
+
+MASKED = Key("*****")
+"""What ``show running-config`` prints in the place of any key."""
+
+_PROMPT = re.compile(r"^[A-Za-z][\w.-]*(?:/[\w/-]+)?(?:\([a-z0-9-]+\)#|[>#])(?:\s+|$)")
+_COMMENT = re.compile(r"[!#:]|Password:\s|Cryptochecksum:")
+_SECRET = re.compile(r"key|pass|secret|psk|shared|auth|communit|md5|cred|token", re.IGNORECASE)
+_HIDDEN = "*****"
+
+#: First words of commands that are no part of any section here: in a text without indentation they end the open one.
+_OUTSIDE = frozenset(
+    """aaa access-group access-list arp asdm class-map crypto dhcpd dns domain-name ftp group-policy hostname http icmp
+    logging mtu names nat object object-group pager policy-map prefix-list route-map router same-security-traffic
+    service-policy snmp-server ssh sysopt telnet threat-detection timeout tunnel-group username webvpn xlate""".split()  # noqa: SIM905
+)
+
+
+def read(text: str) -> AsaConfig:
+    """The configuration that a text makes. Never raises for its content: see ``unknown`` and ``remarks`` of the result."""
+    reader = _Reader()
+    for number, line in enumerate(text.splitlines(), 1):
+        reader.line(number, line)
+    return reader.result()
+
+
+class _Reader:
+    def __init__(self) -> None:
+        self._sections: dict[Kind, dict[str, Section]] = {}
+        self._unknown: list[Unknown] = []
+        self._remarks: list[Remark] = []
+        self._mode = Mode.GLOBAL
+        self._open: dict[Mode, Section] = {}
+        self._indent = 0
+        self._indented = False
+        self._strange: int | None = None
+
+    def line(self, number: int, text: str) -> None:
+        body = text.expandtabs().rstrip()
+        stripped = _PROMPT.sub("", body.lstrip(), count=1)
+        if not stripped or _COMMENT.match(stripped):
+            return
+        given = stripped.split()
+        indent = len(body) - len(body.lstrip())
+        if self._session(given):
+            return
+        bad: BadValue | None = None
+        for mode in self._modes():
+            try:
+                if self._leaves(mode, given):
+                    return
+                command, parameters = self._best(mode, given)
+                if command is not None:
+                    self._take(mode, command, parameters, number, indent)
+                    return
+            except BadValue as error:
+                bad = bad or error
+        if bad is not None:
+            self._remarks.append(Remark(number, bad.rule, bad.remedy))
+            return
+        self._not_understood(number, given, indent)
+
+    def result(self) -> AsaConfig:
+        groups = self._sections.get(Kind.TUNNEL_GROUP, {}).values()
+        keys = [
+            (name, value) for group in groups for name, value in group.values.items() if isinstance(value.value, Key)
+        ]
+        for name, value in keys:
+            if value.value == MASKED:
+                rule = f"the {name} is five stars, as show running-config prints any key"
+                remedy = "If it is not the key, take the text from more system:running-config"
+                self._remarks.append(Remark(value.line, rule, remedy, Weight.NOTE))
+        secrets = {value.value.reveal() for _, value in keys}
+        unknown = (Unknown(each.line, _without(each.text, secrets)) for each in self._unknown)
+        return AsaConfig(self._sections, tuple(unknown), tuple(sorted(self._remarks, key=lambda each: each.line or 0)))
+
+    # ------------------------------------------------------------------------------------------------------------------ modes
+
+    def _modes(self) -> Iterator[Mode]:
+        """The open mode and those around it; within an unknown section only the outermost."""
+        mode = Mode.GLOBAL if self._strange is not None else self._mode
+        yield mode
+        while mode is not Mode.GLOBAL:
+            mode = grammar.PARENT[mode]
+            yield mode
+
+    def _session(self, given: list[str]) -> bool:
+        if any(grammar.match(pattern, given) for pattern in grammar.SESSION):
+            self._mode, self._strange = Mode.GLOBAL, None
+            return True
+        return False
+
+    def _leaves(self, mode: Mode, given: list[str]) -> bool:
+        for word in grammar.LEAVES[mode]:
+            if grammar.match(word, given):
+                self._mode = grammar.PARENT.get(mode, Mode.GLOBAL)
+                self._strange = None
+                return True
+        return False
+
+    # --------------------------------------------------------------------------------------------------------------- commands
+
+    def _best(self, mode: Mode, given: list[str]) -> tuple[Command | None, list[str]]:
+        """The command that fits best. Raises BadValue where two fit equally well."""
+        fits = [
+            (found, command) for command in grammar.COMMANDS[mode] if (found := grammar.match(command.pattern, given))
+        ]
+        if not fits:
+            return None, []
+        best = min(fit for (fit, _), _ in fits)
+        chosen = [(parameters, command) for (fit, parameters), command in fits if fit == best]
+        if len(chosen) > 1:
+            forms = " or ".join(repr(command.pattern) for _, command in chosen)
+            raise BadValue(f"ambiguous: it could be {forms}", "Write the words out")
+        return chosen[0][1], chosen[0][0]
+
+    def _take(self, mode: Mode, command: Command, parameters: list[str], number: int, indent: int) -> None:
+        kind = command.section
+        if kind is None:
+            section, rest = self._open[mode], parameters
+            if mode is self._mode and indent > self._indent:
+                self._indented = True
+            value = command.value(*rest) if command.stores else None
+        else:
+            named = parameters if kind in grammar.WHOLE else parameters[:1]
+            rest = parameters if kind in grammar.WHOLE else parameters[1:]
+            name = grammar.NAMES[kind](*named)
+            value = command.value(*rest) if command.stores else None
+            section = self._sections.setdefault(kind, {}).setdefault(name, Section(kind, name, number))
+        if command.stores:
+            section.values[command.stores] = Value(value, number)
+        self._strange = None
+        self._mode = mode
+        if command.opens:
+            self._mode = command.opens
+            self._open[command.opens] = section
+            self._indent, self._indented = indent, False
+
+    def _not_understood(self, number: int, given: list[str], indent: int) -> None:
+        if self._strange is not None and indent > self._indent:
+            self._list(number, given, f" (within line {self._strange})")
+            return
+        ends = indent <= self._indent and (self._indented or given[0].lower() in _OUTSIDE)
+        self._list(number, given, "")
+        if self._mode is Mode.GLOBAL or ends:
+            self._mode, self._strange, self._indent = Mode.GLOBAL, number, indent
+
+    def _list(self, number: int, given: list[str], where: str) -> None:
+        self._unknown.append(Unknown(number, self._shown(given) + where))
+
+    def _shown(self, given: list[str]) -> str:
+        """The words without what could be a secret: all after a word that speaks of one; in a tunnel group, all but keywords."""
+        shown: list[str] = []
+        keywords = {
+            word
+            for command in grammar.COMMANDS[Mode.TUNNEL_GROUP]
+            for word in command.pattern.split()
+            if "<" not in word
+        }
+        for at, word in enumerate(given):
+            if self._mode is Mode.TUNNEL_GROUP and word not in keywords:
+                return " ".join([*shown, _HIDDEN])
+            shown.append(word)
+            if _SECRET.search(word) and at + 1 < len(given):
+                return " ".join([*shown, _HIDDEN])
+        return " ".join(shown)
+
+
+def _without(text: str, secrets: set[str]) -> str:
+    return " ".join(_HIDDEN if word in secrets else word for word in text.split())

@@ -1,0 +1,90 @@
+"""A gateway device's ASA text against an estate: the report of ``vbrlab device --check``, and devices for ``vbrlab up --device``."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from harness.asa.check import check
+from harness.asa.config import AsaConfig, Kind, Remark, Unknown, Weight
+from harness.asa.device import read_device
+from harness.asa.read import read
+from harness.cloud.resources import Estate, GatewayDevice
+from harness.peer_config import NoPeer, Peer, belonging, find
+
+
+class Unreadable(ValueError):
+    """A file or an argument that cannot be used: the text says which and why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What a text says to the cloud's side of its connection. No field holds a key."""
+
+    connection: str
+    remarks: tuple[Remark, ...]
+    unknown: tuple[Unknown, ...]
+
+    @property
+    def fits(self) -> bool:
+        return not any(remark.weight is Weight.ERROR for remark in self.remarks)
+
+    def to_text(self, file: Path) -> str:
+        lines = [f"{file}:{remark}" if remark.line else f"{file}: {remark}" for remark in self.remarks]
+        lines = [line.replace(":line ", ":", 1) for line in lines]
+        lines += [f"{file}:{each.line}: not understood: {each.text}" for each in self.unknown]
+        errors = sum(remark.weight is Weight.ERROR for remark in self.remarks)
+        verdict = "fits" if self.fits else "does not fit"
+        notes = len(self.remarks) - errors
+        lines.append(
+            f"{file} {verdict} {self.connection}: {errors} errors, {notes} notes, {len(self.unknown)} lines not understood"
+        )
+        return "\n".join(lines)
+
+    def to_json(self) -> str:
+        return json.dumps({"fits": self.fits, **asdict(self)})
+
+
+def text_of(file: Path) -> str:
+    """The text of a file. Raises Unreadable."""
+    try:
+        return file.read_text()
+    except OSError as error:
+        raise Unreadable(f"{file} cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError as error:
+        raise Unreadable(f"{file} is no text in UTF-8 (octet {error.start}); save it as one") from None
+
+
+def report(estate: Estate, text: str, connection: str | None = None) -> Report:
+    """Holds a text against its connection: the named one, or the one that its tunnel leads to. Raises NoPeer."""
+    config = read(text)
+    peer = find(estate, connection) if connection else _belonging(estate, config)
+    remarks = check(config, peer.connection, peer.gateway, peer.centre.blocks)
+    return Report(peer.connection.name, tuple(remarks), config.unknown)
+
+
+def devices(estate: Estate, given: Iterable[str]) -> dict[str, GatewayDevice]:
+    """Devices read from ``NODE=FILE`` words, by node. Raises Unreadable, and NotADevice for a text that makes none."""
+    known = {device.name: device for centre in estate.data_centres for device in centre.devices}
+    found = {}
+    for word in given:
+        node, _, file = word.partition("=")
+        if node not in known or not file:
+            raise Unreadable(f"--device {word}: write NODE=FILE with NODE one of {', '.join(known)}")
+        meant = next(
+            (each for each in estate.ipsec_connections if each.gateway_address == known[node].gateway_address), None
+        )
+        found[node] = read_device(read(text_of(Path(file))), node, meant).device
+    return found
+
+
+def _belonging(estate: Estate, config: AsaConfig) -> Peer:
+    values = [section.values for section in config.of(Kind.INTERFACE).values()]
+    destinations = tuple(each["destination"].value for each in values if "destination" in each)
+    addresses = tuple(str(each["address"].value.ip) for each in values if "address" in each)
+    return belonging(estate, destinations, addresses)
+
+
+__all__ = ["NoPeer", "Report", "Unreadable", "devices", "report", "text_of"]
