@@ -162,11 +162,16 @@ def up(
 def _devices(scenario: Any, given: list[str]) -> dict[str, Any]:
     from harness import device_check
     from harness.asa.device import NotADevice
+    from harness.net import sandbox
 
     try:
-        return device_check.devices(scenario.estate(), given)
+        found = device_check.devices(scenario.estate(), given)
     except (device_check.Unreadable, NotADevice) as error:
         _fail(error, 2)
+    if not sandbox.inside():
+        for node, (_, report) in found.items():
+            typer.echo(report.to_text(Path(node)), err=True)
+    return {node: device for node, (device, _) in found.items()}
 
 
 def _enter_sandbox(name: str) -> NoReturn:

@@ -12,7 +12,7 @@ from harness.asa.config import AsaConfig, Kind, Remark, Unknown, Weight
 from harness.asa.device import read_device
 from harness.asa.read import read
 from harness.cloud.resources import Estate, GatewayDevice
-from harness.peer_config import NoPeer, Peer, belonging, find
+from harness.peer_config import Peer, belonging, find
 
 
 class Unreadable(ValueError):
@@ -65,18 +65,20 @@ def report(estate: Estate, text: str, connection: str | None = None) -> Report:
     return Report(peer.connection.name, tuple(remarks), config.unknown)
 
 
-def devices(estate: Estate, given: Iterable[str]) -> dict[str, GatewayDevice]:
-    """Devices read from ``NODE=FILE`` words, by node. Raises Unreadable, and NotADevice for a text that makes none."""
+def devices(estate: Estate, given: Iterable[str]) -> dict[str, tuple[GatewayDevice, Report]]:
+    """Devices read from ``NODE=FILE`` words, by node, each with what does not fit its connection.
+
+    Raises Unreadable, and NotADevice for a text that makes none.
+    """
     known = {device.name: device for centre in estate.data_centres for device in centre.devices}
+    meant = {connection.gateway_address: connection for connection in estate.ipsec_connections}
     found = {}
     for word in given:
         node, _, file = word.partition("=")
         if node not in known or not file:
             raise Unreadable(f"--device {word}: write NODE=FILE with NODE one of {', '.join(known)}")
-        meant = next(
-            (each for each in estate.ipsec_connections if each.gateway_address == known[node].gateway_address), None
-        )
-        found[node] = read_device(read(text_of(Path(file))), node, meant).device
+        text, connection = text_of(Path(file)), meant[known[node].gateway_address]
+        found[node] = (read_device(read(text), node, connection).device, report(estate, text, connection.node))
     return found
 
 
@@ -85,6 +87,3 @@ def _belonging(estate: Estate, config: AsaConfig) -> Peer:
     destinations = tuple(each["destination"].value for each in values if "destination" in each)
     addresses = tuple(str(each["address"].value.ip) for each in values if "address" in each)
     return belonging(estate, destinations, addresses)
-
-
-__all__ = ["NoPeer", "Report", "Unreadable", "devices", "report", "text_of"]

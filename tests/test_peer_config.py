@@ -148,7 +148,8 @@ def test_devices_for_a_lab(tmp_path: Path) -> None:
     file = tmp_path / "x.txt"
     file.write_text(document.CONFIGURATIONS[1])
     (device,) = ESTATE.data_centres[0].devices[:1]
-    assert device_check.devices(ESTATE, [f"gw1={file}"]) == {"gw1": device}
+    ((node, (read, report)),) = device_check.devices(ESTATE, [f"gw1={file}"]).items()
+    assert (node, read, report.remarks) == ("gw1", device, ())
     changed = replace(device, key="other")
     assert ipsec_ecmp.estate(devices={"gw1": changed}).data_centres[0].devices[0] == changed
     with pytest.raises(device_check.Unreadable, match="one of gw1, gw2, gw3"):

@@ -146,7 +146,7 @@ def test_no_remark_shows_a_secret(line: str) -> None:
     secret = "Zq!9#x?\\w"
     text = TEXT.replace(f" ikev2 remote-authentication pre-shared-key {KEY}", line.format(secret))
     config = read(text)
-    said = repr(config) + str(config.unknown) + "\n".join(map(str, config.remarks))
+    said = repr(config.sections) + "\n".join(map(str, [*config.unknown, *config.remarks]))
     try:
         said += repr(read_device(config, "gw1"))
     except NotADevice as error:
@@ -154,6 +154,11 @@ def test_no_remark_shows_a_secret(line: str) -> None:
     assert secret not in said
     assert KEY not in said
     assert config.unknown or config.remarks
+
+
+def test_a_key_is_hidden_wherever_else_it_stands() -> None:
+    config = read(TEXT + f"frobnicate {KEY} twice\n")
+    assert [each.text for each in config.unknown] == ["frobnicate ***** twice"]
 
 
 # -------------------------------------------------------------------------------------------------------------- missing lines
@@ -241,3 +246,19 @@ def test_of_several_offers_the_one_that_fits_is_taken() -> None:
     config = read(text)
     assert read_device(config, "gw1", ESTATE.ipsec_connections[0]).device == DEVICE
     assert read_device(config, "gw1").device.ike.dh_group == "group5"
+
+
+def test_of_several_tunnels_the_one_to_the_connection_is_taken() -> None:
+    other = """\
+interface Tunnel0
+ nameif OTHER
+ ip address 169.254.99.2 255.255.255.252
+ tunnel source interface outside1
+ tunnel destination 203.0.113.99
+ tunnel mode ipsec ipv4
+ tunnel protection ipsec profile ALIYUN-PROFILE
+"""
+    config = read(other + TEXT)
+    assert read_device(config, "gw1", ESTATE.ipsec_connections[0]).device == DEVICE
+    with pytest.raises(NotADevice, match=r"several tunnels: Tunnel0 \(line 1\), Tunnel1"):
+        read_device(config, "gw1")
