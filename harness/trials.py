@@ -12,6 +12,7 @@ import contextlib
 import ctypes
 import errno
 import fcntl
+import importlib
 import importlib.util
 import os
 import shutil
@@ -50,6 +51,10 @@ class Missing(Exception):
 
 def enter_scratch() -> None:
     """Takes the calling process into private user (when not root), mount and network namespaces. Raises OSError."""
+    # The scratch hides /tmp, and the project itself may lie below it: what a trial imports late is imported now.
+    for module in ("harness.ipsec.charon", "harness.ipsec.strongswan", "harness.ipsec.vici_session"):
+        importlib.import_module(module)
+    importlib.util.find_spec("mininet")
     uid, gid = os.geteuid(), os.getegid()
     if uid == 0:
         with contextlib.suppress(OSError):
