@@ -151,6 +151,7 @@ _NOTICES: Mapping[tuple[str, str], Callable[[LabEvent], str | None]] = {
     ("ipsec", "line"): lambda e: f"tunnel interface down: {_reason(e)}" if e.data["state"] == "down" else None,
     ("ipsec", "failure"): lambda e: _reason(e),
     ("ipsec", "charon"): lambda e: "charon ended" if e.data["state"] == "ended" else None,
+    ("bgp", "bfd"): lambda e: f"{e.data['peer']}: {e.data['reason']}" if e.data["old"] == "Up" else None,
     ("bgp", "peer.down"): lambda e: f"session with {e.data['peer']} down: {e.data.get('reason', '')}",
 }
 
@@ -183,7 +184,12 @@ async def failover_of(
         text = notice(event) if notice is not None and event.time < mended_at else None
         if text is not None:
             noticed.append(
-                {"t": round(event.time - start, 4), "node": event.node, "by": _WHO[event.source], "text": text}
+                {
+                    "t": round(event.time - start, 4),
+                    "node": event.node,
+                    "by": "BFD" if event.type == "bfd" else _WHO[event.source],
+                    "text": text,
+                }
             )
     return Failover(
         title,

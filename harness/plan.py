@@ -79,6 +79,15 @@ class Rule:
 
 
 @dataclass(frozen=True, slots=True)
+class Bfd:
+    """BFD beside a BGP session (VBR-12, RFC 5880). ``hop_count`` 1 is a direct line; ``interval_ms`` counts both ways."""
+
+    hop_count: int = 255
+    interval_ms: int = 300
+    multiplier: int = 3
+
+
+@dataclass(frozen=True, slots=True)
 class Neighbor:
     """A BGP neighbour of a node's speaker. ``import_`` and ``export`` end with an implicit permit.
 
@@ -91,6 +100,7 @@ class Neighbor:
     local_address: str | None = None
     ebgp_multihop: int | None = None
     fall_over: bool = False
+    bfd: Bfd | None = None
     next_hop_self: bool = False
     add_path: Literal["none", "send", "receive", "both"] = "none"
     passive: bool = False

@@ -33,8 +33,8 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "harness.cloud": ("harness.plan",),
     "harness.alerts": ("harness.cloud",),
     "harness.asa": ("harness.cloud", "harness.plan"),
-    "harness.bgp": SPEAKER_MAY,
-    "harness.bfd": SPEAKER_MAY,
+    "harness.bgp": (*SPEAKER_MAY, "harness.bfd"),
+    "harness.bfd": (),
     "harness.net": ("harness.plan",),
     "harness.ipsec": ("harness.net", "harness.plan", "harness.control", "harness.probe"),
     "harness.capture": ("harness.net", "harness.control"),
@@ -59,6 +59,7 @@ PURE = (
         f"harness.bgp.{core}"
         for core in ("messages", "update", "attributes", "capabilities", "fsm", "peer", "rib", "decision", "policy")
     ),
+    *(f"harness.bfd.{core}" for core in ("terms", "packet", "authentication", "fsm", "session", "demux")),
 )
 IMPURE_MODULES = {"asyncio", "socket", "select", "selectors", "subprocess", "threading", "time"}
 

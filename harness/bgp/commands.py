@@ -7,7 +7,6 @@ from typing import Any
 
 from harness.bgp import signals
 from harness.bgp.config import Network, parse_neighbor, parse_network, parse_rules
-from harness.bgp.errors import Cease
 from harness.bgp.shows import Shows
 from harness.bgp.speaker import Speaker
 
@@ -39,15 +38,11 @@ def methods(speaker: Speaker, shows: Shows) -> Methods:
         return f"neighbour {name} is reset"
 
     def neighbor_shutdown(name: str, text: str = "") -> str:
-        adjacency = speaker.adjacency(name)
-        adjacency.config = adjacency.config.model_copy(update={"shutdown": True})
-        adjacency.feed(signals.Stop(Cease.ADMINISTRATIVE_SHUTDOWN, text))
+        speaker.shut_neighbor(name, text)
         return f"neighbour {name} is shut down"
 
     def neighbor_start(name: str) -> str:
-        adjacency = speaker.adjacency(name)
-        adjacency.config = adjacency.config.model_copy(update={"shutdown": False})
-        adjacency.feed(signals.Start())
+        speaker.start_neighbor(name)
         return f"neighbour {name} is started"
 
     def clear_soft(name: str, direction: str = "both", stored: bool = False) -> str:
@@ -60,6 +55,14 @@ def methods(speaker: Speaker, shows: Shows) -> Methods:
             f"neighbour {name}: {direction} policy of {len(rules)} terms; it counts for old routes after a soft clear"
         )
 
+    async def neighbors(name: str | None = None) -> list[dict[str, Any]]:
+        await speaker.bfd.refresh()
+        return shows.neighbors(name)
+
+    def bfd_timers(name: str, interval_ms: int, multiplier: int = 3) -> str:
+        speaker.retime_bfd(name, interval_ms, multiplier)
+        return f"neighbour {name}: BFD every {interval_ms} ms, {multiplier} missed are too many"
+
     def events_last() -> int:
         kept = speaker.log.since()
         return int(kept[-1]["seq"]) if kept else 0
@@ -67,7 +70,7 @@ def methods(speaker: Speaker, shows: Shows) -> Methods:
     return {
         "events.last": events_last,
         "show.summary": shows.summary,
-        "show.neighbors": shows.neighbors,
+        "show.neighbors": neighbors,
         "show.routes": shows.routes,
         "show.fib": shows.fib,
         "show.nexthops": shows.next_hops,
@@ -79,6 +82,7 @@ def methods(speaker: Speaker, shows: Shows) -> Methods:
         "neighbor.reset": neighbor_reset,
         "neighbor.shutdown": neighbor_shutdown,
         "neighbor.start": neighbor_start,
+        "bfd.timers": bfd_timers,
         "clear.soft": clear_soft,
         "policy.set": policy_set,
     }

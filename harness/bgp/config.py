@@ -19,6 +19,7 @@ from pydantic_core import ErrorDetails
 
 from harness.bgp.as_path import AS_TRANS
 from harness.bgp.attributes import community, large_community
+from harness.bgp.bfd_options import BfdOptions
 from harness.bgp.prefix_list import PrefixRange
 
 TCP_MD5_KEY_MAX = 80
@@ -156,6 +157,9 @@ class Neighbor(_Model):
     fall_over: bool = Field(
         False,
         description="end the session as soon as the kernel has no route to the neighbour, not only by the hold timer",
+    )
+    bfd: BfdOptions | None = Field(
+        None, description="watch the path by BFD (RFC 5880): the session ends at once when it is lost; default: no BFD"
     )
     next_hop_self: bool = Field(False, description="announce the own address as next hop also over iBGP")
     add_path: Literal["none", "send", "receive", "both"] = Field("none", description="RFC 7911")

@@ -21,6 +21,7 @@ from ipaddress import IPv4Address
 from pathlib import Path
 
 from harness.bgp import signals
+from harness.bgp.bfd_watch import BfdWatch
 from harness.bgp.commands import methods
 from harness.bgp.config import ConfigError, Neighbor, SpeakerConfig, load_config, schema
 from harness.bgp.kernel import NetlinkKernel
@@ -113,7 +114,8 @@ async def run(config: SpeakerConfig, control: Path | None = None, *, log: EventL
     router_id = IPv4Address(config.router_id) if config.router_id else kernel.default_identifier()
     if router_id is None:
         raise ConfigError("router_id is not given and no interface has an IPv4 address to take it from; set router_id")
-    speaker = shell.speaker = Speaker(config, router_id, shell, kernel, log)
+    bfd = BfdWatch(loop, log, lambda name, reason: speaker.path_lost(name, reason))
+    speaker = shell.speaker = Speaker(config, router_id, shell, kernel, log, bfd)
     server = None
     ended = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -130,6 +132,7 @@ async def run(config: SpeakerConfig, control: Path | None = None, *, log: EventL
         log.emit("stop", reason="signal")
     finally:
         speaker.stop()
+        bfd.companion.close()
         await shell.transport.shut()
         if server is not None:
             await server.close()

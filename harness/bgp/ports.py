@@ -1,4 +1,5 @@
-"""What the routing half of the speaker needs from the world: connections and time (:class:`Shell`), the kernel (:class:`Kernel`).
+"""What the routing half of the speaker needs from the world: connections and time (:class:`Shell`), the kernel (:class:`Kernel`),
+and where it is configured, BFD (:class:`Bfd`).
 
 ``transport`` and ``kernel`` are the real ones. A simulation has its own: a virtual clock, links in memory, no kernel.
 """
@@ -6,7 +7,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Protocol
+from typing import Any, Protocol
 
 from harness.bgp.config import Neighbor
 from harness.bgp.nexthop import Resolved
@@ -69,3 +70,42 @@ class Kernel(Protocol):
     def has_route(self, prefix: bytes, version: int) -> bool: ...
 
     def interface(self, ifindex: int) -> str: ...
+
+
+class Bfd(Protocol):
+    """Watches the paths to neighbours. What it finds comes as :meth:`Speaker.path_lost`."""
+
+    def watch(self, neighbor: Neighbor) -> None:
+        """Begins, where the neighbour is configured with BFD."""
+        ...
+
+    def unwatch(self, name: str) -> None:
+        """Ends; harmless for a neighbour that is not watched."""
+        ...
+
+    def retime(self, name: str, interval_ms: int, multiplier: int) -> None:
+        """Other timers, the session staying up."""
+        ...
+
+    def row(self, name: str) -> dict[str, Any] | None:
+        """The session as JSON values; None where nothing is known of it."""
+        ...
+
+    async def refresh(self) -> None:
+        """Returns once :meth:`row` is up to date."""
+        ...
+
+
+class NoBfd:
+    """A world without BFD."""
+
+    def watch(self, neighbor: Neighbor) -> None: ...
+
+    def unwatch(self, name: str) -> None: ...
+
+    def retime(self, name: str, interval_ms: int, multiplier: int) -> None: ...
+
+    def row(self, name: str) -> dict[str, Any] | None:  # noqa: ARG002
+        return None
+
+    async def refresh(self) -> None: ...

@@ -111,11 +111,23 @@ def _neighbor_lines(row: dict[str, Any]) -> Iterable[tuple[str, str | Text]]:
     yield "Established", f"{row['established_count']} times, {row['transitions']} transitions"
     if row["key"]:
         yield "TCP MD5", "a key is set" + (f"; {row['md5']}" if "md5" in row else "")
+    if bfd := row.get("bfd"):
+        yield "BFD", Text(bfd_line(bfd), "green" if bfd["state"] == "Up" else "red")
     for label, key in (("Last error sent", "last_sent_error"), ("Last error received", "last_received_error")):
         if error := row[key]:
             yield label, notification(error)
     if row["last_down"]:
         yield "Last down", row["last_down"]
+
+
+def bfd_line(row: dict[str, Any]) -> str:
+    """A BFD session in one line: states, hop count, timers as they are in force, and what keeps it from being Up."""
+    line = f"{row['state']}, hop count {row['hop_count']}"
+    if row.get("remote_state") is not None:
+        line += f"; the peer: {row['remote_state']} ({row['remote_diagnostic']})"
+    if row["state"] == "Up":
+        line += f"; every {row['transmit_interval_ms']:g} ms, detection in {row['detection_time_ms']:g} ms"
+    return f"{line}; {row['reason']}" if row["reason"] else line
 
 
 def notification(row: dict[str, Any]) -> str:

@@ -99,6 +99,12 @@ class Shows:
                 None if counters.last_received is None else notification_fields(counters.last_received)
             ),
         }
+        if config.bfd is not None:
+            row["bfd"] = self._speaker.bfd.row(adjacency.name) or {
+                "state": "AdminDown" if config.shutdown else "Down",
+                "reason": "the neighbour is shut down" if config.shutdown else "the BFD process has not told of it yet",
+                "hop_count": config.bfd.hop_count,
+            }
         if row["key"] and peer.state is not State.ESTABLISHED and (dropped := md5_failures()):
             row["md5"] = f"{dropped} segments with a wrong or missing MD5 signature were dropped in this namespace"
         return row

@@ -18,12 +18,13 @@ from harness.bgp import prefixes as nlri
 from harness.bgp import signals
 from harness.bgp.adjacency import Adjacency, Surroundings
 from harness.bgp.attributes import Attributes, Origin
+from harness.bgp.bfd_options import BfdOptions
 from harness.bgp.config import Neighbor, Network, Rule, SpeakerConfig, parse_network
 from harness.bgp.decision import Preferences, Selection
 from harness.bgp.errors import Cease
 from harness.bgp.export import PathIds
 from harness.bgp.paths import Kind, Path, Source
-from harness.bgp.ports import Kernel, Shell
+from harness.bgp.ports import Bfd, Kernel, NoBfd, Shell
 from harness.bgp.prefixes import Family
 from harness.bgp.rib import Table
 from harness.bgp.telling import path_row, ways_rows
@@ -53,12 +54,19 @@ class Speaker:
     """One BGP speaker. ``start`` begins the sessions; ``stop`` ends them and takes its routes out of the kernel."""
 
     def __init__(
-        self, config: SpeakerConfig, router_id: IPv4Address, shell: Shell, kernel: Kernel, log: EventLog
+        self,
+        config: SpeakerConfig,
+        router_id: IPv4Address,
+        shell: Shell,
+        kernel: Kernel,
+        log: EventLog,
+        bfd: Bfd = NoBfd(),
     ) -> None:
         self.config = config
         self.router_id = router_id
         self.kernel = kernel
         self.log = log
+        self.bfd = bfd
         self.adjacencies: dict[str, Adjacency] = {}
         self.networks: dict[bytes, tuple[Family, Network]] = {}
         self._shell = shell
@@ -92,7 +100,7 @@ class Speaker:
         self._tell_shell()
         for adjacency in self.adjacencies.values():
             if not adjacency.config.shutdown:
-                adjacency.feed(signals.Start())
+                self._begin(adjacency)
         self.wake()
 
     def stop(self, text: str = "") -> None:
@@ -100,6 +108,7 @@ class Speaker:
         for adjacency in self.adjacencies.values():
             adjacency.feed(signals.Stop(Cease.ADMINISTRATIVE_SHUTDOWN, text))
             adjacency.retire()
+            self.bfd.unwatch(adjacency.name)
         for fib in self.kernel.fibs.values():
             fib.clear()
 
@@ -318,16 +327,53 @@ class Speaker:
         self._tell_shell()
         self.log.emit("neighbor", action="add", peer=neighbor.name)
         if not neighbor.shutdown:
-            self.adjacencies[neighbor.name].feed(signals.Start())
+            self._begin(self.adjacencies[neighbor.name])
 
     def delete_neighbor(self, name: str) -> None:
         """Cease/3 to the neighbour; then nothing of it is left."""
         adjacency = self.adjacency(name)
         adjacency.feed(signals.Stop(Cease.PEER_DECONFIGURED))
         adjacency.retire()
+        self.bfd.unwatch(adjacency.name)
         del self.adjacencies[adjacency.name]
         self._tell_shell()
         self.log.emit("neighbor", action="delete", peer=adjacency.name)
+
+    def shut_neighbor(self, name: str, text: str = "") -> None:
+        """Cease/2 to the neighbour, with ``text`` (RFC 9003); it stays configured."""
+        adjacency = self.adjacency(name)
+        adjacency.config = adjacency.config.model_copy(update={"shutdown": True})
+        adjacency.feed(signals.Stop(Cease.ADMINISTRATIVE_SHUTDOWN, text))
+        self.bfd.unwatch(adjacency.name)
+
+    def start_neighbor(self, name: str) -> None:
+        """The end of :meth:`shut_neighbor`."""
+        adjacency = self.adjacency(name)
+        if adjacency.config.shutdown:
+            adjacency.config = adjacency.config.model_copy(update={"shutdown": False})
+            self._begin(adjacency)
+        else:
+            adjacency.feed(signals.Start())
+
+    def path_lost(self, name: str, reason: str) -> None:
+        """BFD says that the path to a neighbour is gone: its session ends at once (RFC 5882 4.3, RFC 9384)."""
+        if (adjacency := self.adjacencies.get(name)) is not None:
+            adjacency.feed(signals.BfdDown(reason))
+
+    def retime_bfd(self, name: str, interval_ms: int, multiplier: int) -> None:
+        """Other BFD timers for a neighbour; nothing goes down for it. Raises NeighborError where it has no BFD."""
+        adjacency = self.adjacency(name)
+        if adjacency.config.bfd is None or adjacency.config.shutdown:
+            raise NeighborError(f"neighbour {adjacency.name} has no BFD session; configure bfd for it, and start it")
+        values = adjacency.config.bfd.model_dump() | {"interval_ms": interval_ms, "multiplier": multiplier}
+        options = BfdOptions.model_validate(values)
+        adjacency.config = adjacency.config.model_copy(update={"bfd": options})
+        self.bfd.retime(adjacency.name, options.interval_ms, options.multiplier)
+
+    def _begin(self, adjacency: Adjacency) -> None:
+        adjacency.feed(signals.Start())
+        # A session that BFD never sees up is not held down by it (VBR-34), so the two begin together.
+        self.bfd.watch(adjacency.config)
 
     def set_policy(self, name: str, direction: str, rules: tuple[Rule, ...]) -> None:
         """The policy of a neighbour from now on. Nothing is sent until a soft clear (BGP-7)."""
