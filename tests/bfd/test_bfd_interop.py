@@ -38,7 +38,7 @@ def running(rig: Rig, node: str, *commands: list[str]) -> Iterator[None]:
         log.close()
 
 
-def bird(rig: Rig, _request: pytest.FixtureRequest, address: str, hop_count: int, *, key: str = "") -> list[list[str]]:
+def bird(rig: Rig, address: str, hop_count: int, *, key: str = "") -> list[list[str]]:
     """BIRD in node b: BGP to ``address`` with BFD every 50 ms."""
     program = shutil.which("bird") or "/usr/sbin/bird"
     if not Path(program).exists():
