@@ -8,10 +8,11 @@ which stands in no documented table.
 
 from __future__ import annotations
 
-from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Interface, ip_interface
+from ipaddress import IPv4Interface, IPv4Network
 
 from harness.cloud.resources import DataCentre, Estate, GatewayDevice, IpsecConnection, TransitRouter, Vpc
 from harness.cloud.rules import require_valid
+from harness.cloud.sites import attach_clients, attach_instances, bgp_identifier
 from harness.plan import End, Link, Neighbor, Node, Plan, Role, Route, Rule, Speaker, Tunnel
 
 #: Addresses of the links inside the cloud (RFC 2544). They are wiring, not routes of any documented table.
@@ -71,34 +72,10 @@ class _Wiring:
         return self._addresses[link, node]
 
 
-def bgp_identifier(addresses: tuple[str, ...]) -> str:
-    """The highest IPv4 address of the interfaces (003: the highest loopback address, else the highest address; BGP-4)."""
-    interfaces: list[IPv4Interface | IPv6Interface] = [ip_interface(address) for address in addresses]
-    return str(max(interface.ip for interface in interfaces if isinstance(interface.ip, IPv4Address)))
-
-
 def _data_centre(estate: Estate, centre: DataCentre, nodes: list[Node], links: list[Link]) -> None:
     prefix = IPv4Network(centre.lan).prefixlen
     router, lan = f"{centre.name}-router", f"{centre.name}-lan"
-    for number, block in enumerate(map(IPv4Network, centre.blocks)):
-        gateway, client = block[1], block[10]
-        name = f"{centre.name}-client{number}"
-        # The upper half of the block is answered by the same node, so that one namespace stands for many clients.
-        upper = list(block.subnets(prefixlen_diff=1))[1]
-        nodes.append(
-            Node(
-                name,
-                Role.CLIENT,
-                f"Clients in {block}",
-                "Data centre",
-                routes=(Route("0.0.0.0/0", gateway=str(gateway)), Route(str(upper), device="lo", local=True)),
-            )
-        )
-        ends = (
-            End(router, f"block{number}", (f"{gateway}/{block.prefixlen}",)),
-            End(name, "eth0", (f"{client}/{block.prefixlen}",)),
-        )
-        links.append(Link(*ends))
+    attach_clients(centre.name, router, centre.blocks, nodes, links)
     inner = tuple(f"{device.clients_next_hop}/{prefix}" for device in centre.devices)
     neighbors = tuple(
         Neighbor(
@@ -342,21 +319,7 @@ def _vpc(estate: Estate, vpc: Vpc, wiring: _Wiring, nodes: list[Node], links: li
     nodes.append(
         Node(vpc.name, Role.VPC, f"VPC {vpc.cidr}", group, routes=tuple(routes), forwarding=True, speaker=speaker)
     )
-    for number, vswitch in enumerate(vpc.vswitches, 1):
-        block = IPv4Network(vswitch.cidr)
-        gateway = block[-3]
-        instances = [instance for instance in vpc.instances if instance.vswitch == vswitch.name]
-        for instance in instances:
-            label = f"ECS {instance.address} in {vswitch.name}"
-            uplink = Route("0.0.0.0/0", gateway=str(gateway))
-            nodes.append(Node(instance.name, Role.ECS, label, group, routes=(uplink,)))
-            links.append(
-                Link(
-                    End(vpc.name, f"vswitch{number}", (f"{gateway}/{block.prefixlen}",)),
-                    End(instance.name, "eth0", (f"{instance.address}/{block.prefixlen}",)),
-                    name=vswitch.name,
-                )
-            )
+    attach_instances(vpc, nodes, links)
 
 
 def _region_port(estate: Estate, router: str) -> str:

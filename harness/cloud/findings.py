@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import TypeVar
+
+E = TypeVar("E")
 
 
 class Severity(StrEnum):
@@ -32,3 +35,16 @@ class Refused(ValueError):
     def __init__(self, findings: Iterable[Finding]) -> None:
         self.findings = tuple(findings)
         super().__init__("\n".join(map(str, self.findings)))
+
+
+def judge(estate: E, rules: Iterable[Callable[[E], Iterator[Finding]]]) -> list[Finding]:
+    """Every finding of every rule, errors first."""
+    found = [finding for rule in rules for finding in rule(estate)]
+    return sorted(found, key=lambda finding: finding.severity is not Severity.ERROR)
+
+
+def refuse_errors(found: list[Finding]) -> list[Finding]:
+    """The warnings where there is no error. Raises :class:`Refused` with all errors otherwise."""
+    if errors := [finding for finding in found if finding.severity is Severity.ERROR]:
+        raise Refused(errors)
+    return found

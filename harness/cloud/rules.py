@@ -1,7 +1,7 @@
 """The documents' rules for an estate, one small function a rule, all listed in :data:`RULES`.
 
 A rule yields findings and never raises; :func:`validate` runs them all, so that a user sees every mistake at once. Rules of the
-virtual border router and of the VPN gateway stand beside the resources they speak of, not here.
+virtual border router stand in ``harness.cloud.vbr_rules``.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable, Iterator
 from ipaddress import IPv4Address, IPv4Network, ip_network
 
-from harness.cloud.findings import Finding, Refused, Severity
+from harness.cloud.findings import Finding, Severity, judge, refuse_errors
 from harness.cloud.resources import SUPPORTED_ZONES, Estate, IpsecConnection
 
 Rule = Callable[[Estate], Iterator[Finding]]
@@ -27,16 +27,12 @@ _LINK_LOCAL = IPv4Network("169.254.0.0/16")
 
 def validate(estate: Estate) -> list[Finding]:
     """Every finding of every rule, errors first."""
-    found = [finding for rule in RULES for finding in rule(estate)]
-    return sorted(found, key=lambda finding: finding.severity is not Severity.ERROR)
+    return judge(estate, RULES)
 
 
 def require_valid(estate: Estate) -> list[Finding]:
-    """The warnings of an estate without errors. Raises :class:`Refused` with all errors otherwise."""
-    found = validate(estate)
-    if errors := [finding for finding in found if finding.severity is Severity.ERROR]:
-        raise Refused(errors)
-    return found
+    """The warnings of an estate without errors. Raises :class:`harness.cloud.findings.Refused` with all errors otherwise."""
+    return refuse_errors(validate(estate))
 
 
 def blocks_do_not_overlap(estate: Estate) -> Iterator[Finding]:

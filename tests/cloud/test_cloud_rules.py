@@ -10,10 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.cloud.build import VPC_CUSTOM_ROUTES, WIRING, bgp_identifier, compile_estate
+from harness.cloud.build import VPC_CUSTOM_ROUTES, WIRING, compile_estate
 from harness.cloud.findings import Refused, Severity
 from harness.cloud.resources import Estate, InterRegionConnection, Region
 from harness.cloud.rules import KEY, RESERVED_TUNNEL_BLOCKS, RULES, validate
+from harness.cloud.sites import bgp_identifier
 from harness.plan import Role
 from topologies import ipsec_ecmp
 
