@@ -65,9 +65,8 @@ def validate(name: Name, as_json: Json = False) -> None:
     from dataclasses import asdict
 
     from harness.cloud.findings import Severity
-    from harness.cloud.rules import validate as findings_of
 
-    findings = findings_of(_scenario(name).estate())
+    findings = _scenario(name).findings()
     errors = sum(finding.severity is Severity.ERROR for finding in findings)
     if as_json:
         typer.echo(json.dumps([asdict(finding) for finding in findings]))

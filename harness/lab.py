@@ -217,7 +217,7 @@ class Lab:
 
     async def route_tables(self) -> list[RouteTable]:
         """The tables that the documents print, of every node that has one, in the plan's order."""
-        documented = (Role.TRANSIT_ROUTER, Role.VPC, Role.VPN, Role.DEVICE)
+        documented = (Role.TRANSIT_ROUTER, Role.VBR, Role.VPC, Role.VPN, Role.DEVICE)
         nodes = [node for role in documented for node in self.having(role) if "bgp" in node.daemons]
         return list(await asyncio.gather(*(node.route_table() for node in nodes)))
 
@@ -306,7 +306,7 @@ class Lab:
             if handle.plan.tunnel is not None:
                 handle.daemons["ipsec"] = self._agent(handle, handle.plan.tunnel)
             if handle.plan.speaker is not None:
-                handle.daemons["bgp"] = self._speaker(handle, handle.plan.speaker)
+                handle.daemons["bgp"] = self._speaker(handle)
         # Agents first: a charon takes longest to be ready, and only a tunnel that is up has a neighbour to talk to.
         await start(self, [h.daemons[kind] for kind in ("ipsec", "bgp") for h in self if kind in h.daemons])
 
@@ -322,13 +322,15 @@ class Lab:
 
         return Daemon(node.name, "ipsec", "harness.ipsec.agent:main", folder, node.namespace.fd, self.stream, hand_over)
 
-    def _speaker(self, node: NodeHandle, speaker: Speaker) -> Daemon:
+    def _speaker(self, node: NodeHandle) -> Daemon:
         folder = self.folder / node.name
         netns_fd = node.namespace.fd
 
         def configure() -> list[str]:
-            config = write_private(folder / "bgp.json", speaker_config(speaker))
-            return ["--config", str(config), "--control", str(folder / "bgp.sock")]
+            # The node's present speaker: it may have changed since the lab began.
+            assert node.plan.speaker is not None
+            config = write_private(folder / "bgp.json", speaker_config(node.plan.speaker))
+            return ["--config", str(config), "--consume", "--control", str(folder / "bgp.sock")]
 
         # A killed speaker cannot take its routes with it: the lab does, the moment it is gone.
         return Daemon(

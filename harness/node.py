@@ -181,6 +181,7 @@ class NodeHandle:
             Role.TRANSIT_ROUTER: self._transit_router_table,
             Role.VPC: self._vpc_table,
             Role.VPN: self._connection_table,
+            Role.VBR: self._vbr_table,
             Role.DEVICE: self._device_table,
         }
         if self.plan.role not in readers:
@@ -214,17 +215,27 @@ class NodeHandle:
 
     async def _vpc_table(self) -> RouteTable:
         columns = ("Destination CIDR block", "Next hop", "Route type")
-        names = self.interface_names()
         connected = [
             str(route.prefix)
             for route in self.kernel_routes(_PROTO_KERNEL)
             if outside(str(route.prefix), WIRING) and route.prefix.prefixlen < 32
         ]
-        custom = [hop for hop in self.kernel_hops(None) if hop.gateway and hop.interface in names.values()]
+        by_bgp = self.kernel_hops()
+        custom = [hop for hop in self.kernel_hops(None) if hop.gateway and hop not in by_bgp]
         interfaces = {
             end.interface: console_name(link.name) for end, link in self.lab.plan.interfaces(self.name) if link.name
         }
-        return from_vpc(f"System route table of {self.plan.label}", columns, connected, custom, interfaces)
+        title = f"System route table of {self.plan.label}"
+        learned = from_bgp(
+            title,
+            columns,
+            await self.usable_paths(),
+            by_bgp,
+            lambda path: (path.prefix, path.peer, "Auto-learned"),
+        )
+        return RouteTable(
+            title, columns, (*from_vpc(title, columns, connected, custom, interfaces).rows, *learned.rows)
+        )
 
     async def _connection_table(self) -> RouteTable:
         sides = self.lab.roles_of_neighbors(self.name)
@@ -236,6 +247,23 @@ class NodeHandle:
             self.kernel_hops(),
             lambda path: (path.prefix, words[sides[path.peer] is Role.DEVICE]),
         )
+
+    async def _vbr_table(self) -> RouteTable:
+        sides = self.lab.roles_of_neighbors(self.name)
+        words = {True: "Learned from the data centre side", False: "Learned from the Alibaba Cloud side"}
+        title, columns = f"Route table of {self.plan.label}", ("Destination CIDR block", "Next hop", "Source")
+        learned = from_bgp(
+            title,
+            columns,
+            await self.usable_paths(),
+            self.kernel_hops(),
+            lambda path: (path.prefix, path.peer, words[sides[path.peer] is Role.ROUTER]),
+        )
+        to_vpc = [
+            (hop.prefix, self.lab.plan.peer_of(self.name, hop.interface).node, "Connection to the VPC")
+            for hop in self.kernel_hops(Protocol.STATIC)
+        ]
+        return RouteTable(title, columns, (*to_vpc, *learned.rows))
 
     async def _device_table(self) -> RouteTable:
         sides = self.lab.roles_of_neighbors(self.name)

@@ -91,13 +91,15 @@ class Bfd:
 class Neighbor:
     """A BGP neighbour of a node's speaker. ``import_`` and ``export`` end with an implicit permit.
 
-    ``fall_over`` ends the session with the route to the neighbour, so that a tunnel's end is a session's end.
+    ``fall_over`` ends the session with the route to the neighbour, so that a tunnel's end is a session's end. ``local_asn`` is the
+    ASN shown to this neighbour alone.
     """
 
     name: str
     address: str
     remote_asn: int
     local_address: str | None = None
+    local_asn: int | None = None
     ebgp_multihop: int | None = None
     fall_over: bool = False
     bfd: Bfd | None = None

@@ -78,15 +78,16 @@ def up(name: str, *, seed: int, check: bool, as_json: bool, entered: float, plan
     with told.stage("lab", f"{len(plan.nodes)} nodes, {len(plan.links)} links, their daemons"):
         lab = loop.run(Lab.start(plan, zygote, seed=seed))
     try:
-        with told.stage("waiting for the last tunnel", "tunnels"):
-            tunnels_up = loop.run(lab.tunnels_up(within=_UP_WITHIN))
-        if tunnels_up is not None:
+        if any(node.tunnel is not None for node in plan.nodes):
+            with told.stage("waiting for the last tunnel", "tunnels"):
+                tunnels_up = loop.run(lab.tunnels_up(within=_UP_WITHIN))
+            assert tunnels_up is not None
             told.stages.append(("ike", tunnels_up - lab.begun))
         with told.stage("bgp", "BGP sessions"):
             loop.run(lab.established(within=_UP_WITHIN))
         if check:
             return _check(lab, loop, name, told, as_json, entered)
-        _interact(lab, loop, name)
+        _interact(lab, loop)
         return 0
     finally:
         loop.run(lab.stop())
@@ -140,18 +141,26 @@ def _document(name: str) -> Any:
         ) from None
 
 
-def _interact(lab: Lab, loop: Loop, name: str) -> None:
+def _interact(lab: Lab, loop: Loop) -> None:
     from harness.console import Console
     from harness.net.door import Door
 
     with Door(lambda node: lab.nodes[node].namespace.fd, lambda: lab.nodes):
         console = Console(lab, loop.run)
         sys.stdout.write(console.tables() + "\n\n")
-        sys.stdout.write(
-            f"{name} is up. A line runs in a node: gw1 ip route. Also: tr-hangzhou show bgp, link gw1 internet down, tables,\n"
-            f"events, help. From another terminal: vbrlab exec {name} gw1 -- COMMAND. Ctrl-D ends the lab.\n"
-        )
+        sys.stdout.write(welcome(lab.plan))
         console.run()
+
+
+def welcome(plan: Plan) -> str:
+    """What can be typed at the prompt, with nodes of this plan as examples: those of a cable between two routers."""
+    speakers = {node.name for node in plan.nodes if node.speaker is not None}
+    cables = [(link.a.node, link.b.node) for link in plan.links]
+    router, other = max(cables, key=lambda ends: len(speakers & set(ends)))
+    return (
+        f"{plan.name} is up. A line runs in a node: {router} ip route. Also: {router} show bgp, link {router} {other} down, tables,\n"
+        f"events, help. From another terminal: vbrlab exec {plan.name} {router} -- COMMAND. Ctrl-D ends the lab.\n"
+    )
 
 
 def started_at() -> float:

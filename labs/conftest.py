@@ -11,7 +11,7 @@ import pytest
 from harness.lab import Lab
 from harness.plan import Plan
 from harness.session import Labs
-from topologies import ipsec_ecmp
+from topologies import ipsec_ecmp, vbr
 
 Broken = Callable[..., AbstractAsyncContextManager[Lab]]
 
@@ -39,6 +39,20 @@ def fresh_ecmp(labs: Labs) -> Broken:
         **estate: Any,
     ) -> AsyncIterator[Lab]:
         async with labs.running(changed(ipsec_ecmp.plan(**estate)), title=title, seed=seed) as lab:
+            if established:
+                await lab.established(within=10)
+            yield lab
+
+    return start
+
+
+@pytest.fixture
+def fresh_vbr(labs: Labs) -> Broken:
+    """``async with fresh_vbr(peers=2) as lab``: a virtual border router of one's own, with the arguments of the topology."""
+
+    @asynccontextmanager
+    async def start(*, title: str = "", established: bool = True, **estate: Any) -> AsyncIterator[Lab]:
+        async with labs.running(vbr.plan(**estate), title=title) as lab:
             if established:
                 await lab.established(within=10)
             yield lab

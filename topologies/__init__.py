@@ -1,4 +1,4 @@
-"""The documented scenarios. Each module has NAME, TITLE and ``plan()``; :func:`load` finds one by its name."""
+"""The documented scenarios. Each module has NAME, TITLE, ``plan()`` and ``findings()``; :func:`load` finds one by its name."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import importlib
 from types import ModuleType
 
 #: Module of each scenario, by the name that commands take.
-SCENARIOS = {"ipsec-ecmp": "topologies.ipsec_ecmp"}
+SCENARIOS = {"ipsec-ecmp": "topologies.ipsec_ecmp", "vbr": "topologies.vbr"}
 
 
 class UnknownScenario(LookupError):

@@ -11,7 +11,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
+from harness.cloud import rules  # not its validate: mn would take that for its own
 from harness.cloud.build import compile_estate
+from harness.cloud.findings import Finding
 from harness.cloud.resources import (
     CustomerGateway,
     DataCentre,
@@ -134,6 +136,11 @@ def estate(
 def plan(**changes: object) -> Plan:
     """The lab of :func:`estate` with the same keyword arguments."""
     return replace(compile_estate(estate(**changes)), spec=("ECMP-1", "ECMP-2"))  # type: ignore[arg-type]
+
+
+def findings(**changes: object) -> list[Finding]:
+    """What the document's rules say of :func:`estate`."""
+    return rules.validate(estate(**changes))  # type: ignore[arg-type]
 
 
 topos = {NAME: lambda: PlanTopo(plan())}

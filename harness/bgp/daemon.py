@@ -155,6 +155,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             neighbor.secret()
         if arguments.check:
             return 0
+        if arguments.consume:
+            arguments.config.unlink()
         log = EventLog()
         log.listen(_to_stderr)
         _tame_collector()
@@ -170,6 +172,9 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
         "vbrlab-bgpd", description="A BGP-4 speaker that installs its routes in the kernel."
     )
     parser.add_argument("--config", type=Path, metavar="FILE", help="JSON configuration")
+    parser.add_argument(
+        "--consume", action="store_true", help="remove the configuration file once it is read: it may hold keys"
+    )
     parser.add_argument("--control", type=Path, metavar="SOCKET", help="serve vbrlab-bgp on this Unix socket")
     parser.add_argument("--schema", action="store_true", help="print the configuration's JSON schema and exit")
     parser.add_argument("--check", action="store_true", help="check the configuration and exit")

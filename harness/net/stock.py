@@ -47,4 +47,7 @@ from mininet.net import Mininet  # noqa: E402
 from mininet.node import Host, Node  # noqa: E402
 from mininet.topo import Topo  # noqa: E402
 
+# Else "dc1-client0 ping" would run "-client0 ping" in a node dc1: names of nodes may have a hyphen.
+CLI.identchars = CLI.identchars + "-"
+
 __all__ = ["CLI", "Host", "Intf", "Link", "Mininet", "Node", "Topo"]

@@ -1,0 +1,419 @@
+"""The document's rules for virtual border routers, one small function a rule, all listed in :data:`RULES`.
+
+A rule yields findings and never raises; :func:`validate` runs them all. Source: "Express Connect: configure and manage BGP"; what
+it says nothing of (†) is marked in docs/requirements.md. A rule about the order of two acts is in ``harness.cloud.vbr_changes``.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from ipaddress import IPv4Interface, IPv4Network, IPv6Interface, ip_address, ip_interface, ip_network
+
+from harness.cloud.findings import Finding, Severity, judge, refuse_errors
+from harness.cloud.vbr import (
+    BFD_HOP_COUNTS,
+    DEFAULT_ASN,
+    DEFAULT_BFD_HOP_COUNT,
+    LOCAL_ASN_RANGES,
+    PEERS_OF_A_VBR,
+    BgpGroup,
+    BgpPeer,
+    Circuit,
+    Line,
+    Protocol,
+    Vbr,
+    VbrEstate,
+    circuit_of,
+    default_local_asn,
+    ecr_of,
+    group_of,
+    local_asn,
+)
+
+Rule = Callable[[VbrEstate], Iterator[Finding]]
+
+#: RFC 6793: stands for an ASN of four octets where only two fit.
+AS_TRANS = 23456
+#: What the kernel takes as a key of TCP MD5, in octets.
+KEY_OCTETS = (1, 80)
+
+_LEGAL_LOCAL = f"{DEFAULT_ASN}, {', '.join(f'{low}-{high}' for low, high in LOCAL_ASN_RANGES)}"
+
+
+def validate(estate: VbrEstate) -> list[Finding]:
+    """Every finding of every rule, errors first. Rules that need sound addresses run once those are."""
+    return judge(estate, ADDRESSES) or judge(estate, RULES)
+
+
+def require_valid(estate: VbrEstate) -> list[Finding]:
+    """The warnings of an estate without errors. Raises :class:`harness.cloud.findings.Refused` with all errors otherwise."""
+    return refuse_errors(validate(estate))
+
+
+def circuits_have_two_ends(estate: VbrEstate) -> Iterator[Finding]:
+    for circuit in estate.circuits:
+        for cloud, customer in circuit.pairs():
+            try:
+                near, far = ip_interface(cloud), ip_interface(customer)
+            except ValueError as error:
+                yield Finding(_circuit(circuit), f"address: {error}", "VBR-1", 'Give an address such as "10.1.1.1/30"')
+                continue
+            if near.network != far.network or near.ip == far.ip:
+                rule = f"{near} and {far} are not two addresses of one block"
+                yield Finding(_circuit(circuit), rule, "VBR-1", "Give its two ends different addresses of one block")
+            elif _no_host(near) or _no_host(far):
+                rule = f"one of {near} and {far} is the block's own or broadcast address"
+                yield Finding(_circuit(circuit), rule, "VBR-1", "Choose host addresses")
+        if IPv4Interface not in {type(_interface(cloud)) for cloud, _ in circuit.pairs()}:
+            rule = f"{circuit.cloud_address} is not an IPv4 address"
+            yield Finding(
+                _circuit(circuit), rule, "VBR-1", "A circuit has IPv4 addresses; IPv6 ones may stand beside them"
+            )
+
+
+def peer_addresses_are_addresses(estate: VbrEstate) -> Iterator[Finding]:
+    for vbr, peer in _peers(estate):
+        try:
+            ip_address(peer.ip)
+        except ValueError as error:
+            yield Finding(
+                _peer(vbr, peer), f"peer IP: {error}", "VBR-12", 'Give the IP address alone, such as "10.1.1.2"'
+            )
+
+
+def client_blocks_are_blocks(estate: VbrEstate) -> Iterator[Finding]:
+    for centre in estate.data_centres:
+        for block in centre.blocks:
+            try:
+                network = ip_network(block)
+            except ValueError as error:
+                yield Finding(f"data centre {centre.name}", f"{error}", "VBR-21", "Give a block without host bits")
+                continue
+            if network.num_addresses < 32:
+                rule = f"{block} is too small for a gateway and clients"
+                yield Finding(f"data centre {centre.name}", rule, "VBR-21", "Give a block of 32 addresses or more")
+
+
+def blocks_do_not_overlap(estate: VbrEstate) -> Iterator[Finding]:
+    named = [(f"VPC {vpc.name}", vpc.cidr, "ECMP-1") for vpc in estate.vpcs]
+    named += [(f"data centre {dc.name}", block, "ECMP-1") for dc in estate.data_centres for block in dc.blocks]
+    named += [
+        (_circuit(circuit), str(ip_interface(cloud).network), "VBR-1")
+        for circuit in estate.circuits
+        for cloud, _ in circuit.pairs()
+    ]
+    for (left, a, spec), (right, b, _) in itertools.combinations(named, 2):
+        if ip_network(a).overlaps(ip_network(b)):
+            yield Finding(left, f"{a} overlaps {b} of {right}", spec, "Give one of the two another block")
+
+
+def circuits_lead_from_a_vbr_to_a_data_centre(estate: VbrEstate) -> Iterator[Finding]:
+    routers, centres = {vbr.name for vbr in estate.vbrs}, {centre.name for centre in estate.data_centres}
+    for circuit in estate.circuits:
+        for kind, name, known in (
+            ("VBR", circuit.vbr, routers),
+            ("data centre", circuit.data_centre, centres),
+        ):
+            if name not in known:
+                rule = f"{kind} {name!r} does not exist"
+                yield Finding(_circuit(circuit), rule, "VBR-1", f"Choose one of {', '.join(sorted(known)) or 'those'}")
+
+
+def names_are_unique(estate: VbrEstate) -> Iterator[Finding]:
+    named = {
+        "VBR": [vbr.name for vbr in estate.vbrs],
+        "circuit": [circuit.name for circuit in estate.circuits],
+        "data centre": [centre.name for centre in estate.data_centres],
+    }
+    named |= {f"VBR {vbr.name}, BGP group": [group.name for group in vbr.groups] for vbr in estate.vbrs}
+    for kind, names in named.items():
+        for name, count in Counter(names).items():
+            if count > 1:
+                yield Finding(f"{kind} {name}", f"{count} have this name", "VBR-25", "Rename all but one")
+
+
+def peers_are_behind_circuits(estate: VbrEstate) -> Iterator[Finding]:
+    for vbr, peer in _peers(estate):
+        if circuit_of(estate, vbr.name, peer.ip) is None:
+            others = [c.name for other in estate.vbrs if (c := circuit_of(estate, other.name, peer.ip)) is not None]
+            rule = f"no circuit attached to VBR {vbr.name} leads to {peer.ip}"
+            rule += f"; circuit {others[0]} is attached to another VBR" if others else ""
+            remedy = (
+                "A VBR peers with data centres only: attach the circuit first, or give the customer's address of one"
+            )
+            yield Finding(_peer(vbr, peer), rule, "VBR-1", remedy)
+
+
+def a_vbr_has_at_most_eight_peers(estate: VbrEstate) -> Iterator[Finding]:
+    for vbr in estate.vbrs:
+        existing = ", ".join(peer.ip for peer in vbr.peers[:PEERS_OF_A_VBR])
+        for peer in vbr.peers[PEERS_OF_A_VBR:]:
+            rule = f"VBR {vbr.name} has {PEERS_OF_A_VBR} BGP peers already ({existing}); a VBR takes at most {PEERS_OF_A_VBR}"
+            yield Finding(_peer(vbr, peer), rule, "VBR-3", "Delete one first")
+
+
+def peer_asns_are_legal(estate: VbrEstate) -> Iterator[Finding]:
+    for vbr, group in _groups(estate):
+        if not 1 <= group.peer_asn <= 4294967295:
+            rule = f"peer ASN {group.peer_asn} is not in 1 to 4294967295"
+            yield Finding(_group(vbr, group), rule, "VBR-4", "Give the data centre's ASN, of two or four bytes")
+        elif group.peer_asn == AS_TRANS:
+            rule = f"peer ASN {AS_TRANS} is AS_TRANS, which stands for four-byte ASNs (RFC 6793)"
+            yield Finding(_group(vbr, group), rule, "VBR-4", "Give the data centre's own ASN")
+
+
+def local_asns_are_legal(estate: VbrEstate) -> Iterator[Finding]:
+    named = [(_group(vbr, group), group.local_asn) for vbr, group in _groups(estate) if group.local_asn is not None] + [
+        (f"ECR {ecr.name}", ecr.asn) for ecr in estate.ecrs
+    ]
+    for owner, asn in named:
+        if asn != DEFAULT_ASN and not any(low <= asn <= high for low, high in LOCAL_ASN_RANGES):
+            yield Finding(owner, f"local ASN {asn} is not allowed", "VBR-5", f"Choose {_LEGAL_LOCAL}")
+
+
+def local_asn_needs_privilege(estate: VbrEstate) -> Iterator[Finding]:
+    for vbr, group in _groups(estate):
+        if group.local_asn is not None and not estate.account.may_set_local_asn:
+            rule = f"local ASN {group.local_asn} is set, but the account may not set it"
+            remedy = (
+                "Associate the VBR with an ECR that has this ASN before BGP is configured; "
+                "where no ECR can be used, ask the account manager for the privilege"
+            )
+            yield Finding(_group(vbr, group), rule, "VBR-26", remedy)
+
+
+def local_asn_is_the_ecrs(estate: VbrEstate) -> Iterator[Finding]:
+    for vbr, group in _groups(estate):
+        ecr, asn = ecr_of(estate, vbr), local_asn(estate, vbr, group)
+        if ecr is not None and asn != ecr.asn:
+            rule = f"local ASN {asn} differs from {ecr.asn} of the associated ECR {ecr.name}"
+            yield Finding(_group(vbr, group), rule, "VBR-6", "Leave the local ASN out: it is then the ECR's")
+
+
+def ecr_associations_are_sound(estate: VbrEstate) -> Iterator[Finding]:
+    routers, ecrs = {vbr.name: vbr for vbr in estate.vbrs}, {ecr.name for ecr in estate.ecrs}
+    for association in estate.ecr_associations:
+        owner, vbr = f"association of {association.vbr} with {association.ecr}", routers.get(association.vbr)
+        if association.ecr not in ecrs or vbr is None:
+            missing = association.vbr if vbr is None else association.ecr
+            yield Finding(owner, f"{missing!r} does not exist", "VBR-6", "Create it first")
+        elif not vbr.mp_bgp:
+            rule = f"VBR {vbr.name} does not support MP-BGP"
+            remedy = 'See "Advanced features of the port" on the details page of the VBR; use one that supports MP-BGP'
+            yield Finding(owner, rule, "VBR-7", remedy)
+    for name, count in Counter(association.vbr for association in estate.ecr_associations).items():
+        if count > 1:
+            yield Finding(f"VBR {name}", f"it is associated with {count} ECRs", "VBR-6", "Associate it with one")
+
+
+def groups_fit_the_vbrs_family(estate: VbrEstate) -> Iterator[Finding]:
+    for vbr, group in _groups(estate):
+        if group.protocol is Protocol.IPV6 and not vbr.ipv6:
+            rule = f"protocol IPv6, but VBR {vbr.name} has IPv6 disabled"
+            yield Finding(_group(vbr, group), rule, "VBR-8", "Enable IPv6 on the VBR first, or choose IPv4")
+
+
+def keys_fit_tcp_md5(estate: VbrEstate) -> Iterator[Finding]:
+    least, most = KEY_OCTETS
+    for vbr, group in _groups(estate):
+        key = group.key
+        if key is not None and not (key.isprintable() and least <= len(key.encode()) <= most):
+            rule = f"the BGP key is not {least} to {most} octets of printable text"
+            yield Finding(_group(vbr, group), rule, "VBR-9", "Give another key, or none")
+
+
+def route_quotas_are_in_the_limit(estate: VbrEstate) -> Iterator[Finding]:
+    limit = estate.account.route_quota_limit
+    for vbr, group in _groups(estate):
+        if not 1 <= group.route_quota <= limit:
+            rule = f"BGP route quota {group.route_quota} is not in 1 to {limit}"
+            yield Finding(
+                _group(vbr, group), rule, "VBR-32", "Choose one in the limit, or ask the account manager for more"
+            )
+
+
+def peers_have_one_group(estate: VbrEstate) -> Iterator[Finding]:
+    for vbr, peer in _peers(estate):
+        if group_of(vbr, peer) is None:
+            names = ", ".join(group.name for group in vbr.groups)
+            rule = f"BGP group {peer.group!r} does not exist on VBR {vbr.name}"
+            yield Finding(_peer(vbr, peer), rule, "VBR-25", f"Choose {names}" if names else "Create the group first")
+    for vbr in estate.vbrs:
+        for ip, count in Counter(ip_address(peer.ip) for peer in vbr.peers).items():
+            if count > 1:
+                rule = f"it is a peer of VBR {vbr.name} {count} times; a peer is in exactly one group"
+                yield Finding(f"BGP peer {ip} of VBR {vbr.name}", rule, "VBR-25", "Delete all but one")
+
+
+def peers_are_of_their_groups_family(estate: VbrEstate) -> Iterator[Finding]:
+    for vbr, peer in _peers(estate):
+        group = group_of(vbr, peer)
+        if group is not None and ip_address(peer.ip).version != group.protocol.version:
+            rule = f"its address is IPv{ip_address(peer.ip).version}, its group {group.name} is {group.protocol}"
+            remedy = f"Give an {group.protocol} address, or put the peer into a group of its family"
+            yield Finding(_peer(vbr, peer), rule, "VBR-31", remedy)
+
+
+def bfd_hop_counts_are_legal(estate: VbrEstate) -> Iterator[Finding]:
+    low, high = BFD_HOP_COUNTS
+    for vbr, peer in _peers(estate):
+        count = peer.bfd_hop_count
+        if count is not None and not peer.bfd:
+            yield Finding(
+                _peer(vbr, peer), f"BFD hop count {count} without BFD", "VBR-12", "Enable BFD, or give no hop count"
+            )
+        elif count is not None and not low <= count <= high:
+            rule = f"BFD hop count {count} is not in {low} to {high}"
+            yield Finding(
+                _peer(vbr, peer), rule, "VBR-12", "Give the most devices between the two ends, 1 if there is none"
+            )
+
+
+def direct_lines_have_hop_count_one(estate: VbrEstate) -> Iterator[Finding]:
+    for vbr, peer in _peers(estate):
+        circuit = circuit_of(estate, vbr.name, peer.ip)
+        count = DEFAULT_BFD_HOP_COUNT if peer.bfd_hop_count is None else peer.bfd_hop_count
+        if circuit is not None and peer.bfd and circuit.line is not Line.BRIDGED and count != 1:
+            rule = f"BFD hop count {count}, but circuit {circuit.name} is {circuit.line}"
+            yield Finding(_peer(vbr, peer), rule, "VBR-13", "Change the BFD hop count to 1", Severity.WARNING)
+
+
+def advertised_networks_are_of_the_vpc(estate: VbrEstate) -> Iterator[Finding]:
+    blocks = {vpc.name: IPv4Network(vpc.cidr) for vpc in estate.vpcs}
+    for vbr in estate.vbrs:
+        if vbr.vpc not in blocks:
+            yield Finding(f"VBR {vbr.name}", f"VPC {vbr.vpc!r} does not exist", "VBR-42", "Create the VPC first")
+            continue
+        for text in vbr.networks:
+            owner = f"BGP network {text} of VBR {vbr.name}"
+            if vbr.transit_router is not None:
+                rule = f"CEN joins VPC {vbr.vpc} and VBR {vbr.name}: this step is skipped"
+                yield Finding(owner, rule, "VBR-42", "Delete it: the routes of CEN are advertised")
+                continue
+            try:
+                network = ip_network(text)
+            except ValueError as error:
+                yield Finding(owner, f"{error}", "VBR-21", "Give a CIDR block without host bits")
+                continue
+            if not (isinstance(network, IPv4Network) and network.subnet_of(blocks[vbr.vpc])):
+                rule = f"{text} is not inside {blocks[vbr.vpc]} of VPC {vbr.vpc}"
+                yield Finding(owner, rule, "VBR-42", f"Choose {blocks[vbr.vpc]} or a part of it")
+
+
+def transit_routers_exist(estate: VbrEstate) -> Iterator[Finding]:
+    known = {router.name for router in estate.transit_routers}
+    for vbr in estate.vbrs:
+        if vbr.transit_router is not None and vbr.transit_router not in known:
+            rule = f"transit router {vbr.transit_router!r} does not exist"
+            yield Finding(f"VBR {vbr.name}", rule, "VBR-21", "Create it first, or join VPC and VBR without CEN")
+
+
+def data_centres_speak_as_configured(estate: VbrEstate) -> Iterator[Finding]:
+    centres = {centre.name: centre for centre in estate.data_centres}
+    for vbr, peer in _peers(estate):
+        group, circuit = group_of(vbr, peer), circuit_of(estate, vbr.name, peer.ip)
+        centre = centres.get(circuit.data_centre) if circuit is not None else None
+        if group is not None and centre is not None and centre.asn != group.peer_asn:
+            rule = f"data centre {centre.name} speaks as AS {centre.asn}, group {group.name} says AS {group.peer_asn}"
+            remedy = "Change the peer ASN of the group, or move the peer to another group"
+            yield Finding(_peer(vbr, peer), rule, "VBR-4", remedy, Severity.WARNING)
+
+
+def groups_may_loop(estate: VbrEstate) -> Iterator[Finding]:
+    for vbr, group in _groups(estate):
+        if hazards := loop_hazards(estate, vbr, group):
+            rule = f"a BGP loop may occur: {'; '.join(hazards)}"
+            remedy = "Use an ECR with an ASN of its own, associated before BGP is configured, and no CEN transit router"
+            yield Finding(_group(vbr, group), rule, "VBR-11", remedy, Severity.WARNING)
+
+
+def loop_hazards(estate: VbrEstate, vbr: Vbr, group: BgpGroup) -> list[str]:
+    """Why BGP may loop with this group: one line for each cause that the document names, none where it is safe (VBR-11, VBR-30)."""
+    lines = [circuit.name for circuit in estate.circuits if shows_default_asn(estate, circuit)]
+    found = []
+    if local_asn(estate, vbr, group) == DEFAULT_ASN and len(lines) > 1:
+        found.append(f"the default ASN {DEFAULT_ASN} is used on {len(lines)} lines ({', '.join(lines)})")
+    if vbr.transit_router is not None:
+        found.append(f"the VBR reaches the cloud through the CEN transit router {vbr.transit_router}")
+    return found
+
+
+def shows_default_asn(estate: VbrEstate, circuit: Circuit) -> bool:
+    """Is 45104 the ASN that the data centre sees on this line? A line without a peer counts by what its first group would show."""
+    vbr = next((vbr for vbr in estate.vbrs if vbr.name == circuit.vbr), None)
+    if vbr is None or not vbr.groups:
+        return False
+    shown = {
+        local_asn(estate, vbr, group)
+        for peer in vbr.peers
+        if circuit_of(estate, vbr.name, peer.ip) == circuit and (group := group_of(vbr, peer)) is not None
+    }
+    return DEFAULT_ASN in (shown or {default_local_asn(estate, vbr)})
+
+
+#: Rules of syntax: the others read addresses and would trip over a broken one.
+ADDRESSES: tuple[Rule, ...] = (
+    circuits_have_two_ends,
+    peer_addresses_are_addresses,
+    client_blocks_are_blocks,
+)
+
+RULES: tuple[Rule, ...] = (
+    names_are_unique,
+    blocks_do_not_overlap,
+    circuits_lead_from_a_vbr_to_a_data_centre,
+    peers_are_behind_circuits,
+    a_vbr_has_at_most_eight_peers,
+    peer_asns_are_legal,
+    local_asns_are_legal,
+    local_asn_needs_privilege,
+    local_asn_is_the_ecrs,
+    ecr_associations_are_sound,
+    groups_fit_the_vbrs_family,
+    keys_fit_tcp_md5,
+    route_quotas_are_in_the_limit,
+    peers_have_one_group,
+    peers_are_of_their_groups_family,
+    bfd_hop_counts_are_legal,
+    direct_lines_have_hop_count_one,
+    advertised_networks_are_of_the_vpc,
+    transit_routers_exist,
+    data_centres_speak_as_configured,
+    groups_may_loop,
+)
+
+
+def _groups(estate: VbrEstate) -> Iterable[tuple[Vbr, BgpGroup]]:
+    return ((vbr, group) for vbr in estate.vbrs for group in vbr.groups)
+
+
+def _peers(estate: VbrEstate) -> Iterable[tuple[Vbr, BgpPeer]]:
+    return ((vbr, peer) for vbr in estate.vbrs for peer in vbr.peers)
+
+
+def _circuit(circuit: Circuit) -> str:
+    return f"circuit {circuit.name}"
+
+
+def _group(vbr: Vbr, group: BgpGroup) -> str:
+    return f"BGP group {group.name} of VBR {vbr.name}"
+
+
+def _peer(vbr: Vbr, peer: BgpPeer) -> str:
+    return f"BGP peer {peer.ip} of VBR {vbr.name}"
+
+
+def _interface(text: str) -> IPv4Interface | IPv6Interface | None:
+    try:
+        return ip_interface(text)
+    except ValueError:
+        return None
+
+
+def _no_host(interface: IPv4Interface | IPv6Interface) -> bool:
+    network = interface.network
+    if network.prefixlen >= network.max_prefixlen - 1:
+        return False
+    return interface.ip in (network.network_address, *([network.broadcast_address] if network.version == 4 else []))
