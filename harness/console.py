@@ -39,8 +39,6 @@ SHOWN: dict[str, tuple[str, str, Callable[..., str]]] = {
 class Console(CLI):  # type: ignore[misc]
     """A prompt until Ctrl-D or ``exit``. ``run`` runs the lab's own coroutines; without it ``tables`` starts a loop for each call."""
 
-    identchars = CLI.identchars + "-"  # or "tr-hangzhou ip route" would be a command "tr"
-
     def __init__(self, lab: Lab, run: Run = asyncio.run, banner: str = "") -> None:
         self.lab, self._run_in_lab = lab, run
         self._begun = False

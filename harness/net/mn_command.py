@@ -32,7 +32,7 @@ def names(name: str = "mn") -> dict[str, Any]:
     if not sandbox.inside():
         sandbox.reexec([sys.executable, *sys.argv], name=name)
     from harness.net.door import Door
-    from harness.net.mininet import CLI, LabNet
+    from harness.net.mininet import LabNet
 
     class DoorNet(LabNet):
         """LabNet whose nodes ``vbrlab exec`` can enter from another terminal."""
@@ -41,8 +41,6 @@ def names(name: str = "mn") -> dict[str, Any]:
             super().build()
             self.door = Door(lambda node: int(self[node].namespace.fd), self.keys)
 
-    if "-" not in CLI.identchars:  # or "dc-router ip route" would be a command "dc"
-        CLI.identchars += "-"
     return {"Mininet": DoorNet, "findController": _no_controller, "cleanup": _nothing_to_clean}
 
 
