@@ -76,8 +76,8 @@ async def test_spread_is_even_for_every_seed(fresh_ecmp: Broken) -> None:
         for seed in (*SEEDS, SEEDS[0]):
             set_hash(lab, seed=seed)
             await traffic.reload(seed=seed, udp=3000, tcp=0)
-            # Fast, so that twenty seeds take seconds: a packet lost to the rate only makes its flow unseen.
-            started = await traffic.generator.start(rate=4, packets=1)
+            # A packet lost to a busy machine only makes its flow unseen.
+            started = await traffic.generator.start(rate=2, packets=1)
             await traffic.generator.finish(started)
             window = await traffic.meter.window(started.start, started.end + 60.0)
             ways = {direction: window.tunnel_of(direction) for direction in Direction}
