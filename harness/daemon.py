@@ -113,6 +113,13 @@ class Daemon:
         self._child.kill(number)
         return await self._child.exited()
 
+    async def abandon(self) -> None:
+        """Kills the process and does not wait for its end: the kernel takes its time over packet rings."""
+        child = self._child
+        await self.close()
+        if child is not None:
+            child.kill(signal.SIGKILL)
+
     async def restart(self, zygote: Zygote) -> None:
         """Starts the daemon again from its configuration; the old one must be gone."""
         await self.close()

@@ -54,10 +54,12 @@ async def capture(
     snaplen: int = 0,
     name: str = "capture",
     blocks: int | None = None,
+    keep: bool = True,
 ) -> AsyncIterator[Capture]:
     """Records interfaces of nodes, ``{"internet": ["to-gw1"]}``, for as long as the block lasts.
 
     ``matches`` are (IP protocol, port) of the packets wanted; none: all. ``blocks`` of 128 KiB buffer each interface.
+    Without ``keep`` the end of the file is not waited for: whoever wants it calls :meth:`Capture.sync` before.
     """
     kind = f"{name}-{next(_numbers)}"
     path = lab.folder / f"{kind}.pcapng"
@@ -82,9 +84,9 @@ async def capture(
     try:
         yield Capture(path, recorder)
     finally:
-        if recorder.running:
+        if keep and recorder.running:
             await recorder.call("stop")
-        await recorder.close()
+        await recorder.abandon()
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,5 +199,5 @@ async def flight_recorder(lab: Lab) -> AsyncIterator[Capture | None]:
     if not taps:
         yield None
         return
-    async with capture(lab, taps, matches=SIGNALLING, name="signalling", blocks=4) as recording:
+    async with capture(lab, taps, matches=SIGNALLING, name="signalling", blocks=4, keep=False) as recording:
         yield recording

@@ -102,9 +102,9 @@ class Lab:
             for node in plan.nodes:
                 lab.nodes[node.name] = NodeHandle(lab, node, net.get(node.name))
             lab._watch_kernels()
-            if record:
-                lab.recording = await lab._instruments.enter_async_context(flight_recorder(lab))
             with lab.stage("daemons started"):
+                if record:
+                    lab.recording = await lab._instruments.enter_async_context(flight_recorder(lab))
                 await lab._start_daemons()
             await lab.begin_tunnels()
         except BaseException:

@@ -38,7 +38,7 @@ async def test_load_reaches_every_connection_and_is_counted_alike_everywhere(fre
     """3,000 flows each way, UDP and TCP: none lost, all three connections loaded; meter, interface and SA counters agree."""
     async with fresh_ecmp() as lab, load(lab) as traffic:
         before = {node.name: await node.ipsec.call("counters") for node in lab if node.plan.tunnel}
-        started = await traffic.generator.start(rate=1, packets=3)
+        started = await traffic.generator.start(rate=1.5, packets=2)
         ledger = await traffic.generator.finish(started)
         window = await traffic.meter.window(0.0, started.end + 60.0)
         totals = await traffic.meter.totals()
@@ -67,15 +67,19 @@ async def test_load_reaches_every_connection_and_is_counted_alike_everywhere(fre
 
 @pytest.mark.spec("ECMP-23")
 async def test_spread_is_even_for_every_seed(fresh_ecmp: Broken) -> None:
-    """Flows a connection against an even split, by chi-square, for 20 seeds of flows and hash; one seed twice, flow by flow."""
+    """Flows a connection against an even split, by chi-square, for 20 seeds of the hash; one seed twice, flow by flow.
+
+    On a kernel whose hash cannot be seeded (before Linux 6.11) the flows are, and a repeat is not the same.
+    """
     p_values: dict[Direction, list[float]] = {direction: [] for direction in Direction}
-    async with fresh_ecmp() as lab, load(lab) as traffic:
+    async with fresh_ecmp() as lab, load(lab, udp=3000, tcp=0) as traffic:
         pinned = lab["dc-router"].has_sysctl("net.ipv4.fib_multipath_hash_seed")
         first: dict[Direction, dict[int, str]] = {}
         window = None
         for seed in (*SEEDS, SEEDS[0]):
             set_hash(lab, seed=seed)
-            await traffic.reload(seed=seed, udp=3000, tcp=0)
+            if not pinned:
+                await traffic.reload(seed=seed)
             # Where each flow goes is asked here, not what arrives: a packet lost or late only makes its flow unseen.
             started = await traffic.generator.start(rate=3, packets=1)
             await traffic.generator.advance(started)
