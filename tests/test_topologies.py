@@ -6,6 +6,7 @@ What a scenario shows once its daemons run is for ``labs/``.
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -54,6 +55,8 @@ def test_mn_builds_it(topo: str) -> None:
     program = Path(sys.executable).with_name("mn")
     if not program.exists():
         pytest.skip("mn is not installed beside this Python")
+    if shutil.which("ping") is None:
+        pytest.skip("ping is not installed; apt-get install --no-install-recommends iputils-ping")
     name = topo.partition(",")[0]
     client, gateway = PINGS[name]
     file = Path(topologies.load(name).__file__ or "")
