@@ -23,7 +23,7 @@ from harness.net.stock import Node
 from harness.net.sysctls import hash_seed, node_sysctls
 from harness.plan import End, Link, Plan, Role, Route
 from harness.plan import Node as PlanNode
-from tests.net.sandboxed import environment, inside, refusal
+from tests.net.sandboxed import ROOT, environment, inside, refusal
 
 
 class Star(Topo):  # type: ignore[misc]
