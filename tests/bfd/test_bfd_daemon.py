@@ -186,7 +186,7 @@ async def test_timers_change_while_the_session_is_up(rig: Rig) -> None:
 
 async def test_the_process_is_started_again_and_nobody_is_called_down_for_it(rig: Rig) -> None:
     switched(rig)
-    options = {"interval_ms": 300, "multiplier": 10, "hop_count": 1}
+    options = {"interval_ms": 300, "multiplier": 50, "hop_count": 1}
     a, _b = await speakers(rig, IPV4, options, options)
     await a.event("bfd", new="Up")
     await a.event("peer.up")
