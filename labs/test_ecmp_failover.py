@@ -95,7 +95,7 @@ async def test_loss_of_a_tunnel_under_load(fresh_ecmp: Broken, loss: str) -> Non
     """Its routes leave every table, its flows move, nobody else's move or lose a packet, TCP goes on; then three ways again."""
     lose, mend = LOSSES[loss]
     async with fresh_ecmp(timers=ipsec_ecmp.FAST) as lab, load(lab, udp=2700, tcp=300) as traffic:
-        started = await traffic.generator.start(rate=2, duration=60)
+        started = await traffic.generator.start(rate=1.5, duration=60)
         calm = await traffic.generator.advance(started, rounds=2)
         lost_at = time.monotonic()
         await lose(lab)
