@@ -88,6 +88,15 @@ class Bfd:
 
 
 @dataclass(frozen=True, slots=True)
+class MaximumPrefixes:
+    """Most routes taken from a neighbour in each address family (RFC 4271 6.7); ``restart``: seconds after a teardown."""
+
+    limit: int
+    action: Literal["warn", "drop", "teardown"] = "teardown"
+    restart: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Neighbor:
     """A BGP neighbour of a node's speaker. ``import_`` and ``export`` end with an implicit permit.
 
@@ -108,6 +117,7 @@ class Neighbor:
     passive: bool = False
     key: str | None = field(default=None, repr=False)
     hold_time: int | None = None
+    maximum_prefixes: MaximumPrefixes | None = None
     import_: tuple[Rule, ...] = ()
     export: tuple[Rule, ...] = ()
 

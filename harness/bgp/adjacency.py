@@ -7,28 +7,28 @@ the other neighbours are the speaker's.
 from __future__ import annotations
 
 import ipaddress
-from collections import Counter
-from collections.abc import Callable, Collection, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from ipaddress import IPv4Address
 from zlib import crc32
 
 from harness.bgp import signals
 from harness.bgp.adj_out import AdjRibOut
 from harness.bgp.admission import Admission, Receiver
-from harness.bgp.attributes import Attributes
 from harness.bgp.config import Neighbor, SpeakerConfig
-from harness.bgp.errors import describe, meaning
+from harness.bgp.errors import Cease
 from harness.bgp.export import Exporter, PathIds, Target
 from harness.bgp.fsm import Profile, State
+from harness.bgp.inbound import Inbound
 from harness.bgp.messages import Notification
-from harness.bgp.paths import Kind, Path, Source
+from harness.bgp.paths import Kind, Source
 from harness.bgp.peer import Peer, PeerConfig
 from harness.bgp.policy import Policy
 from harness.bgp.ports import Kernel, Shell, Timer
-from harness.bgp.prefixes import Family, split_path_id
+from harness.bgp.prefix_limit import PrefixLimit
+from harness.bgp.prefixes import Family
 from harness.bgp.rib import AdjRibIn, Table
-from harness.bgp.session import Session
+from harness.bgp.telling import notification_fields, session_fields
 from harness.bgp.update import Update
 from harness.control import EventLog
 
@@ -50,36 +50,6 @@ class Surroundings:
     path_ids: PathIds
     wake: Callable[[], None]
     walk: Callable[[Iterator[None]], None]
-
-
-@dataclass(slots=True)
-class Inbound:
-    """One family's routes from the neighbour."""
-
-    rib: AdjRibIn
-    admission: Admission
-    refusals: Counter[str] = field(default_factory=Counter)
-
-    def announce(self, slices: Collection[bytes], attributes: Attributes, next_hop: bytes) -> None:
-        path_of = self.admission.path
-        if not self.rib.add_path and not self.admission.policy.looks_at_prefix:
-            self._put(slices, path_of(b"", 0, attributes, next_hop))
-            return
-        groups: dict[Path, list[bytes]] = {}
-        for nlri in slices:
-            path_id, prefix = split_path_id(nlri) if self.rib.add_path else (0, nlri)
-            groups.setdefault(path_of(prefix, path_id, attributes, next_hop), []).append(nlri)
-        for path, members in groups.items():
-            self._put(members, path)
-
-    def _put(self, slices: Collection[bytes], path: Path) -> None:
-        if path.rejected is not None:
-            self.refusals[path.rejected] += len(slices)
-        self.rib.announce(slices, path)
-
-    def again(self, nlri: bytes, path: Path) -> Path:
-        """``path`` as the present policy sees it."""
-        return self.admission.path(self.rib.prefix_of(nlri), path.path_id, path.received, path.next_hop)
 
 
 class Adjacency:
@@ -213,6 +183,7 @@ class Adjacency:
             self.inbound[family] = Inbound(
                 AdjRibIn(table, add_path=family in session.add_path_receive),
                 Admission(source, receiver, self._policy("import", family), around.kernel.is_own),
+                PrefixLimit.of(self.config.maximum_prefixes),
             )
             target = Target(
                 name=self.name,
@@ -266,7 +237,7 @@ class Adjacency:
     def _deliver(self, update: Update) -> None:
         for family, slices in update.withdrawn.items():
             if (inbound := self.inbound.get(family)) is not None:
-                inbound.rib.withdraw(slices)
+                inbound.withdraw(slices)
         if update.attributes is not None:
             for family, slices in update.announced.items():
                 if (inbound := self.inbound.get(family)) is not None:
@@ -275,7 +246,36 @@ class Adjacency:
             self._emit("update.error", errors=[str(error) for error in update.errors])
         if update.end_of_rib is not None:
             self._emit("eor", family=str(update.end_of_rib))
+        if self.config.maximum_prefixes is not None:
+            self._count_prefixes()
         self._around.wake()
+
+    def _count_prefixes(self) -> None:
+        """Tells when a family passes its limit and when it is back under it; with ``teardown`` ends the session (RFC 4271 6.7)."""
+        options = self.config.maximum_prefixes
+        assert options is not None
+        for family, inbound in list(self.inbound.items()):
+            if (count := inbound.crossed()) is None:
+                continue
+            over = count > options.limit
+            self._emit(
+                "maximum-prefixes",
+                neighbor=self.name,
+                family=str(family),
+                count=count,
+                limit=options.limit,
+                action=options.action,
+                over=over,
+            )
+            if over and options.action == "teardown":
+                # RFC 4486 4: AFI, SAFI and the upper bound.
+                data = family.wire + options.limit.to_bytes(4, "big")
+                stay = options.restart is None
+                reset = signals.Reset(
+                    Cease.MAXIMUM_NUMBER_OF_PREFIXES_REACHED, data=data, restart_after=options.restart, stay_down=stay
+                )
+                self.feed(reset)
+                return
 
     def _refresh_asked(self, family: Family, subtype: int) -> None:
         inbound, outbound = self.inbound.get(family), self.outbound.get(family)
@@ -299,6 +299,8 @@ class Adjacency:
 
     def announce(self) -> bool:
         """Sends one bounded piece of what waits; whether more waits and can be sent. Tells what was refused since the last time."""
+        if self.config.maximum_prefixes is not None:
+            self._count_prefixes()
         if self._conn is None:
             return False
         for inbound in self.inbound.values():
@@ -355,35 +357,3 @@ def mapped(address: bytes, family: Family) -> bytes:
     if len(address) == family.octets:
         return address
     return bytes(10) + b"\xff\xff" + address if len(address) == 4 else address
-
-
-def session_fields(session: Session) -> dict[str, object]:
-    """What was negotiated, as JSON values."""
-    return {
-        "asn": session.peer_asn,
-        "router_id": str(session.peer_identifier),
-        "hold_time": session.hold_time,
-        "keepalive": session.keepalive,
-        "families": sorted(str(f) for f in session.families),
-        "asn4": session.asn4,
-        "add_path_receive": sorted(str(f) for f in session.add_path_receive),
-        "add_path_send": sorted(str(f) for f in session.add_path_send),
-        "route_refresh": session.route_refresh,
-        "enhanced_refresh": session.enhanced_refresh,
-        "extended_message": session.extended_message,
-    }
-
-
-def notification_fields(notification: Notification) -> dict[str, object]:
-    """A NOTIFICATION as JSON values, with its name and meaning."""
-    code, subcode = notification.code, notification.subcode
-    fields: dict[str, object] = {
-        "code": code,
-        "subcode": subcode,
-        "name": describe(code, subcode),
-        "meaning": meaning(code, subcode),
-        "data": notification.data.hex(),
-    }
-    if notification.communication:
-        fields["text"] = notification.communication
-    return fields

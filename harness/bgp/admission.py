@@ -64,10 +64,17 @@ class Admission:
                 rejected = f"import policy, {'implicit deny' if not outcome.term else f'term {outcome.term}'}"
             else:
                 effective = outcome.attributes
-        identity = (path_id, attributes, next_hop, effective, rejected)
+        return self._shared((path_id, attributes, next_hop, effective, rejected))
+
+    def refused(self, path: Path, reason: str) -> Path:
+        """``path`` as one that must not be used."""
+        return self._shared((path.path_id, path.received, path.next_hop, path.attributes, reason))
+
+    def _shared(self, identity: Identity) -> Path:
         path = self._paths.get(identity)
         if path is None:
-            path = self._paths[identity] = Path(self.source, path_id, attributes, effective, next_hop, rejected)
+            path_id, received, next_hop, effective, rejected = identity
+            path = self._paths[identity] = Path(self.source, path_id, received, effective, next_hop, rejected)
         return path
 
     def _refusal(self, attributes: Attributes, next_hop: bytes) -> str | None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from harness.bgp import signals
 from harness.bgp.config import Network, parse_neighbor, parse_network, parse_rules
 from harness.bgp.shows import Shows
 from harness.bgp.speaker import Speaker
@@ -34,7 +33,7 @@ def methods(speaker: Speaker, shows: Shows) -> Methods:
         return f"neighbour {name} is deleted"
 
     def neighbor_reset(name: str, text: str = "") -> str:
-        speaker.adjacency(name).feed(signals.Reset(text=text))
+        speaker.reset_neighbor(name, text)
         return f"neighbour {name} is reset"
 
     def neighbor_shutdown(name: str, text: str = "") -> str:

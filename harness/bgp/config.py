@@ -14,12 +14,13 @@ import re
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_core import ErrorDetails
 
 from harness.bgp.as_path import AS_TRANS
 from harness.bgp.attributes import community, large_community
 from harness.bgp.bfd_options import BfdOptions
+from harness.bgp.neighbor_options import MaximumPrefixes, Options
 from harness.bgp.prefix_list import PrefixRange
 
 TCP_MD5_KEY_MAX = 80
@@ -30,11 +31,7 @@ class ConfigError(ValueError):
     """The configuration breaks a rule; one line for each breach."""
 
 
-class _Model(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True, hide_input_in_errors=True)
-
-
-_M = TypeVar("_M", bound=_Model)
+_M = TypeVar("_M", bound=Options)
 
 
 def _asn(value: int) -> int:
@@ -53,7 +50,7 @@ def _hold_time(value: int | None) -> int | None:
     return value
 
 
-class Rule(_Model):
+class Rule(Options):
     """One term of a policy. All conditions given must hold; a term without any matches every route. The first term that matches decides."""
 
     action: Literal["permit", "deny"] = Field(
@@ -102,7 +99,7 @@ class Rule(_Model):
         return text
 
 
-class Network(_Model):
+class Network(Options):
     """A block this speaker originates."""
 
     prefix: str = Field(description='"10.0.0.0/24", without host bits')
@@ -116,7 +113,7 @@ class Network(_Model):
         return str(parse_network(text))
 
 
-class NexthopGroups(_Model):
+class NexthopGroups(Options):
     """How routes are written to the kernel (Documentation/networking/nexthop-group-resilient)."""
 
     kind: Literal["resilient", "plain", "multipath"] = Field(
@@ -130,7 +127,7 @@ class NexthopGroups(_Model):
     )
 
 
-class FibConfig(_Model):
+class FibConfig(Options):
     """The kernel's table."""
 
     install: bool = Field(True, description="false: the speaker keeps its routes to itself")
@@ -142,7 +139,7 @@ class FibConfig(_Model):
     )
 
 
-class Neighbor(_Model):
+class Neighbor(Options):
     """A BGP neighbour (RFC 4271). ``import`` and ``export`` end with an implicit permit, or deny where ``strict``."""
 
     name: str = Field(min_length=1, description="how events and tables call it")
@@ -174,6 +171,9 @@ class Neighbor(_Model):
         True, description="eBGP: refuse routes whose first ASN is not the neighbour's (RFC 4271 6.3)"
     )
     allow_as_in: int = Field(0, ge=0, le=10, description="how often the own ASN may stand in a received AS path")
+    maximum_prefixes: MaximumPrefixes | None = Field(
+        None, description="most routes taken from the neighbour, and what happens beyond; default: no limit"
+    )
     import_: tuple[Rule, ...] = Field((), alias="import", description="policy for received routes")
     export: tuple[Rule, ...] = Field((), description="policy for announced routes")
     strict: bool = Field(False, description="policies end with deny instead of permit (RFC 8212)")
@@ -233,7 +233,7 @@ class Neighbor(_Model):
         return text.encode()
 
 
-class SpeakerConfig(_Model):
+class SpeakerConfig(Options):
     """A BGP speaker."""
 
     asn: Asn = Field(description="the own ASN")

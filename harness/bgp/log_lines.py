@@ -67,6 +67,10 @@ FORMS: dict[str, Callable[[Event], str]] = {
     "fib.lost": lambda e: f"{e['what']}: {_some(e['prefixes'], e['count'])}{', repaired' if e['repaired'] else ''}",
     "fib.failed": lambda e: _some([f"{r['prefix']}: {r['reason']}" for r in e["failed"]], e["count"]),
     "eor": lambda e: f"{e['peer']}: all its {e['family']} routes are here (End-of-RIB)",
+    "maximum-prefixes": lambda e: (
+        f"{e['peer']}: {e['count']} {e['family']} prefixes, {'over' if e['over'] else 'within'} "
+        f"the limit of {e['limit']} ({e['action']})"
+    ),
     "refresh": lambda e: f"{e['peer']}: route refresh of {e['family']} {e['kind']}",
     "bfd": lambda e: f"{e['peer']}: BFD {e['old']} -> {e['new']} ({e['reason']})",
     "bfd.refused": lambda e: f"{e['peer']}: BFD packet refused, {e['reason']}",

@@ -152,6 +152,8 @@ class Peer:
             cease = replace(cease, data=signal.data)
         if self._main.state is not State.IDLE:
             self._shared.restart_after = signal.restart_after
+        if signal.stay_down:
+            self._wanted = False
         self._stop(Event.AUTOMATIC_STOP, cease, signal.text)
 
     def _on_bfd_down(self, signal: BfdDown) -> None:

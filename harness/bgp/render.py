@@ -108,6 +108,8 @@ def _neighbor_lines(row: dict[str, Any]) -> Iterable[tuple[str, str | Text]]:
     yield "Messages in", _counters(row["received_messages"], row["octets_received"])
     yield "Messages out", _counters(row["sent_messages"], row["octets_sent"])
     yield "Routes", f"{row['received']} received, {row['accepted']} accepted, {row['advertised']} announced"
+    if limit := row.get("maximum_prefixes"):
+        yield "Maximum prefixes", prefix_limit(limit)
     yield "Established", f"{row['established_count']} times, {row['transitions']} transitions"
     if row["key"]:
         yield "TCP MD5", "a key is set" + (f"; {row['md5']}" if "md5" in row else "")
@@ -118,6 +120,13 @@ def _neighbor_lines(row: dict[str, Any]) -> Iterable[tuple[str, str | Text]]:
             yield label, notification(error)
     if row["last_down"]:
         yield "Last down", row["last_down"]
+
+
+def prefix_limit(row: dict[str, Any]) -> str:
+    """Maximum prefixes in one line: the limit, what happens beyond it, and how many there are."""
+    after = f", begins again after {row['restart']:g} s" if row["restart"] is not None else ""
+    counts = [f"{family} {n['count']}{' (over)' if n['over'] else ''}" for family, n in row["families"].items()]
+    return "; ".join([f"{row['limit']}, {row['action']}{after}", *counts])
 
 
 def bfd_line(row: dict[str, Any]) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 
 from harness.bgp import capabilities
 from harness.bgp import prefixes as nlri
-from harness.bgp.adjacency import Adjacency, notification_fields, session_fields
+from harness.bgp.adjacency import Adjacency
 from harness.bgp.config import masked, parse_network
 from harness.bgp.decision import Selection
 from harness.bgp.export import Advert
@@ -17,7 +17,7 @@ from harness.bgp.messages import MessageType
 from harness.bgp.paths import Path
 from harness.bgp.prefixes import Family
 from harness.bgp.speaker import Speaker
-from harness.bgp.telling import address_text, advert_row, full_path_row, ways_rows
+from harness.bgp.telling import address_text, advert_row, full_path_row, notification_fields, session_fields, ways_rows
 from harness.bgp.transport import md5_failures
 
 TABLES = ("loc", "in", "out")
@@ -99,6 +99,16 @@ class Shows:
                 None if counters.last_received is None else notification_fields(counters.last_received)
             ),
         }
+        if config.maximum_prefixes is not None:
+            row["maximum_prefixes"] = config.maximum_prefixes.model_dump() | {
+                "families": {
+                    str(family): {
+                        "count": inbound.offered,
+                        "over": inbound.limit is not None and inbound.limit.over,
+                    }
+                    for family, inbound in adjacency.inbound.items()
+                }
+            }
         if config.bfd is not None:
             row["bfd"] = self._speaker.bfd.row(adjacency.name) or {
                 "state": "AdminDown" if config.shutdown else "Down",

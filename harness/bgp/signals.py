@@ -36,13 +36,15 @@ class Stop:
 class Reset:
     """End the session and begin again after the idle hold (AutomaticStop).
 
-    ``data`` for Cease/1 is AFI, SAFI and the bound (RFC 4486 4). ``restart_after`` (seconds) replaces the idle hold once.
+    ``data`` for Cease/1 is AFI, SAFI and the bound (RFC 4486 4). ``restart_after`` (seconds) replaces the idle hold once;
+    with ``stay_down`` the session stays in Idle until :class:`Start`.
     """
 
     subcode: int = Cease.ADMINISTRATIVE_RESET
     text: str = ""
     data: bytes = b""
     restart_after: float | None = None
+    stay_down: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,6 +23,7 @@ from harness.bgp.config import Neighbor, Network, Rule, SpeakerConfig, parse_net
 from harness.bgp.decision import Preferences, Selection
 from harness.bgp.errors import Cease
 from harness.bgp.export import PathIds
+from harness.bgp.fsm import State
 from harness.bgp.paths import Kind, Path, Source
 from harness.bgp.ports import Bfd, Kernel, NoBfd, Shell
 from harness.bgp.prefixes import Family
@@ -355,6 +356,14 @@ class Speaker:
         else:
             adjacency.feed(signals.Start())
 
+    def reset_neighbor(self, name: str, text: str = "") -> None:
+        """Cease/4 to the neighbour and a new session; one that waits in Idle, or stays there for its prefixes, begins at once."""
+        adjacency = self.adjacency(name)
+        if adjacency.peer.state is State.IDLE and not adjacency.config.shutdown:
+            adjacency.feed(signals.Start())
+        else:
+            adjacency.feed(signals.Reset(text=text))
+
     def path_lost(self, name: str, reason: str) -> None:
         """BFD says that the path to a neighbour is gone: its session ends at once (RFC 5882 4.3, RFC 9384)."""
         if (adjacency := self.adjacencies.get(name)) is not None:
@@ -404,8 +413,7 @@ class Speaker:
             if direction != "in":
                 self._walk(adjacency.outbound[family].reconsider(self.tables[family].selections))
             if direction != "out" and stored:
-                inbound = adjacency.inbound[family]
-                self._walk(inbound.rib.readmit(inbound.again))
+                self._walk(adjacency.inbound[family].again())
             elif direction != "out":
                 adjacency.feed(signals.Refresh(family))
         self.log.emit("clear", peer=adjacency.name, direction=direction, stored=stored)

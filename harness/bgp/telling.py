@@ -7,8 +7,11 @@ from typing import Any
 
 from harness.bgp import as_path
 from harness.bgp.attributes import Attributes, Origin, community_text, extended_community_text
+from harness.bgp.errors import describe, meaning
+from harness.bgp.messages import Notification
 from harness.bgp.paths import Path
 from harness.bgp.ports import Kernel
+from harness.bgp.session import Session
 from harness.net.fib import Ways
 
 
@@ -66,3 +69,35 @@ def address_text(packed: bytes) -> str | None:
 def ways_rows(ways: Ways, kernel: Kernel) -> list[dict[str, Any]]:
     """The kernel's ways: gateway (None: on the link) and interface name."""
     return [{"gateway": address_text(w.gateway), "interface": kernel.interface(w.ifindex)} for w in ways]
+
+
+def session_fields(session: Session) -> dict[str, object]:
+    """What was negotiated, as JSON values."""
+    return {
+        "asn": session.peer_asn,
+        "router_id": str(session.peer_identifier),
+        "hold_time": session.hold_time,
+        "keepalive": session.keepalive,
+        "families": sorted(str(f) for f in session.families),
+        "asn4": session.asn4,
+        "add_path_receive": sorted(str(f) for f in session.add_path_receive),
+        "add_path_send": sorted(str(f) for f in session.add_path_send),
+        "route_refresh": session.route_refresh,
+        "enhanced_refresh": session.enhanced_refresh,
+        "extended_message": session.extended_message,
+    }
+
+
+def notification_fields(notification: Notification) -> dict[str, object]:
+    """A NOTIFICATION as JSON values, with its name and meaning."""
+    code, subcode = notification.code, notification.subcode
+    fields: dict[str, object] = {
+        "code": code,
+        "subcode": subcode,
+        "name": describe(code, subcode),
+        "meaning": meaning(code, subcode),
+        "data": notification.data.hex(),
+    }
+    if notification.communication:
+        fields["text"] = notification.communication
+    return fields
