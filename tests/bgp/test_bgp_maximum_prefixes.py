@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-
 from harness.bgp.config import Network, parse_rules
 from harness.bgp.fsm import State
 from harness.bgp.shows import Shows
