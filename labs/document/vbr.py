@@ -37,6 +37,11 @@ FOLLOWS = {
     "Established": {"Established"},
 }
 
+#: "View monitoring events of BGP peers": product, event types with the name that is selected for each, levels.
+EVENT_PRODUCT = "Express Connect - physical connection"
+EVENTS = {"Down": "BgpPeerStatus:Down", "Receive Routes": "BgpPeerReceiveRoutes:Exceed"}
+EVENT_LEVELS = ("Critical", "Warning", "Info")
+
 #: The VBR of the lab with eight data centres.
 VBR_TABLE = RouteTable(
     "Routes of the VBR: the VPC's block, and the block of each of the eight data centres",
