@@ -7,7 +7,7 @@ messages. A policy change alone moves nothing (BGP-7): only prefixes that were m
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from itertools import islice
+from itertools import chain, islice
 
 from harness.bgp.attributes import Attributes
 from harness.bgp.decision import Selection
@@ -16,6 +16,7 @@ from harness.bgp.prefixes import Family, with_path_id
 from harness.bgp.rib import STRIDE
 from harness.bgp.session import Session
 from harness.bgp.update import end_of_rib, pack_announcements, pack_withdrawals
+from harness.bgp.watcher import Marks
 
 
 class AdjRibOut:
@@ -24,6 +25,7 @@ class AdjRibOut:
     def __init__(self, session: Session, family: Family, exporter: Exporter) -> None:
         self.exporter = exporter
         self.sent: dict[bytes, Advert] = {}
+        self.watch: list[Marks] = []
         self._session = session
         self._family = family
         self._add_path = family in session.add_path_send
@@ -100,6 +102,8 @@ class AdjRibOut:
                     path_id, attributes, next_hop = row
                     nlri = with_path_id(path_id, prefix) if self._add_path else prefix
                     announced.setdefault((attributes, next_hop), []).append(nlri)
+        for mark in self.watch:
+            mark(chain(withdrawn, *announced.values()))
         self.exporter.forget()
         return self._packed(withdrawn, announced)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from ipaddress import IPv4Address
 from zlib import crc32
 
@@ -30,6 +30,7 @@ from harness.bgp.prefixes import Family
 from harness.bgp.rib import AdjRibIn, Table
 from harness.bgp.telling import notification_fields, session_fields
 from harness.bgp.update import Update
+from harness.bgp.watcher import Watcher
 from harness.control import EventLog
 
 FAMILY_OF_NAME = {"ipv4": Family.IPV4_UNICAST, "ipv6": Family.IPV6_UNICAST}
@@ -50,6 +51,7 @@ class Surroundings:
     path_ids: PathIds
     wake: Callable[[], None]
     walk: Callable[[Iterator[None]], None]
+    watchers: list[Watcher] = field(default_factory=list)
 
 
 class Adjacency:
@@ -84,8 +86,13 @@ class Adjacency:
 
     def feed(self, signal: signals.Input) -> None:
         """Gives the Peer an input and does what it asks for."""
+        watchers = self._around.watchers
+        for watcher in watchers:
+            watcher.takes(self, signal)
         for output in self.peer.process(signal, self._around.shell.now()):
             self._carry_out(output)
+            for watcher in watchers:
+                watcher.gives(self, output)
         self._set_timer()
 
     def way_lost(self) -> None:

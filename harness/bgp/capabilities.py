@@ -273,4 +273,5 @@ def negotiate(sent: Open, received: Open, *, revised_errors: bool = True, enforc
         revised_errors=revised_errors,
         enforce_first_as=enforce_first_as,
         peer_capabilities=received.capabilities,
+        opens=(sent, received),
     )

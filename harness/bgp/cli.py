@@ -6,15 +6,17 @@ Exit status: 0 done, 1 the speaker refused (the reason is on stderr), 2 wrong us
 from __future__ import annotations
 
 import json
+import signal
 import sys
 from collections.abc import Callable
 from enum import StrEnum
+from itertools import islice
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from harness.bgp import log_lines, render
+from harness.bgp import log_lines, mrt, mrt_text, render
 from harness.control import ControlClosed, ControlError, call, follow
 
 REFUSED, NOBODY_THERE = 1, 3
@@ -52,14 +54,20 @@ class Direction(StrEnum):
 def main_options(
     context: typer.Context,
     socket: Annotated[
-        Path, typer.Option("--socket", "-S", envvar="VBRLAB_BGP_SOCKET", help="Control socket of the speaker.")
-    ],
+        Path | None, typer.Option("--socket", "-S", envvar="VBRLAB_BGP_SOCKET", help="Control socket of the speaker.")
+    ] = None,
 ) -> None:
     context.obj = socket
 
 
+def _socket(context: typer.Context) -> Path:
+    if context.obj is None:
+        raise typer.BadParameter("which speaker? Name its control socket: --socket FILE, or VBRLAB_BGP_SOCKET")
+    return Path(context.obj)
+
+
 def _ask(context: typer.Context, method: str, **params: Any) -> Any:
-    return call(context.obj, method, **params)
+    return call(_socket(context), method, **params)
 
 
 def _print(result: Any, as_json: bool, form: Callable[..., str]) -> None:
@@ -130,7 +138,7 @@ def show_events(
     last = None if follow_on else _ask(context, "events.last")
     if last is not None and last <= since:
         return
-    for event in follow(context.obj, since):
+    for event in follow(_socket(context), since):
         print(json.dumps(event) if as_json else log_lines.line(event), flush=True)
         if last is not None and event["seq"] >= last:
             break
@@ -199,6 +207,24 @@ def clear(
         print(_ask(context, "neighbor.reset", name=name))
     else:
         print(_ask(context, "clear.soft", name=name, direction=soft.value, stored=stored))
+
+
+@app.command("mrt")
+def mrt_print(
+    file: Annotated[Path, typer.Argument(help="An MRT file, plain, gzip or bzip2.")],
+    limit: Annotated[int | None, typer.Option(min=1, help="Only so many lines.")] = None,
+) -> None:
+    """Print an MRT file (RFC 6396), a line for each route, in the columns of bgpdump -m. Asks no speaker."""
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # a reader such as head may have had enough
+    try:
+        with mrt.opened(file) as stream:
+            for line in islice(mrt_text.lines(mrt.read(stream)), limit):
+                print(line)
+    except (OSError, EOFError, mrt.MrtError) as error:
+        sys.stdout.flush()
+        raise ControlError(
+            f"{file}: {error.strerror if isinstance(error, OSError) and error.strerror else error}"
+        ) from None
 
 
 def main() -> None:

@@ -17,6 +17,7 @@ from weakref import WeakValueDictionary
 from harness.bgp.decision import Cost, Preferences, Selection, select
 from harness.bgp.paths import Kind, Path
 from harness.bgp.prefixes import Family
+from harness.bgp.watcher import Marks
 
 STRIDE = 512
 """Prefixes between two pauses of a long walk."""
@@ -121,6 +122,7 @@ class AdjRibIn:
         self.routes: dict[bytes, Path] = {}
         self.add_path = add_path
         self.rejected = 0
+        self.watch: list[Marks] = []
         self._table = table
         self._stale: set[bytes] | None = None
 
@@ -133,6 +135,8 @@ class AdjRibIn:
         new = None if path.rejected else path
         if self._stale is not None:
             self._stale.difference_update(slices)
+        for mark in self.watch:
+            mark(slices)
         for nlri in slices:
             was = routes.get(nlri)
             if was is path:
@@ -150,6 +154,8 @@ class AdjRibIn:
     def withdraw(self, slices: Iterable[bytes]) -> None:
         """``slices`` are no longer reachable over this session; those never announced are passed over."""
         pop, replace, skip = self.routes.pop, self._table.replace, 4 if self.add_path else 0
+        for mark in self.watch:
+            mark(slices)
         for nlri in slices:
             was = pop(nlri, None)
             if was is None:

@@ -15,6 +15,7 @@ from harness.bgp.prefixes import Family
 
 if TYPE_CHECKING:
     from harness.bgp.capabilities import Capability
+    from harness.bgp.messages import Open
 
 STANDARD_LENGTH = 4096
 EXTENDED_LENGTH = 65535
@@ -27,8 +28,8 @@ class Session:
     ``add_path_receive``: families in which received NLRI carry path identifiers; ``add_path_send``: those we send.
     ``hold_time`` and ``keepalive`` are seconds, 0 means never (RFC 4271 4.2). ``revised_errors`` selects RFC 7606; without it
     every attribute error resets the session as in RFC 4271 6.3. ``enforce_first_as``: an external peer's paths start with its
-    AS (RFC 4271 6.3). ``ebgp``: the peer is in another AS. ``codec`` numbers the contexts in which equal octets of attributes
-    mean the same.
+    AS (RFC 4271 6.3). ``opens``: the OPENs, sent and received, that it was made from. ``ebgp``: the peer is in another AS.
+    ``codec`` numbers the contexts in which equal octets of attributes mean the same.
     """
 
     local_asn: int = 0
@@ -47,6 +48,7 @@ class Session:
     revised_errors: bool = True
     enforce_first_as: bool = False
     peer_capabilities: tuple[Capability, ...] = field(default=(), compare=False)
+    opens: tuple[Open, Open] | None = field(default=None, compare=False, repr=False)
     ebgp: bool = field(init=False)
     codec: int = field(init=False, repr=False)
 

@@ -90,6 +90,7 @@ class Speaker:
         self._around = Surroundings(
             config, router_id, self.tables, shell, kernel, log, PathIds(), self.wake, self._walk
         )
+        self.watchers = self._around.watchers
 
     # ------------------------------------------------------------------------------------------------------------ life
 
