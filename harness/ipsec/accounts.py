@@ -18,6 +18,9 @@ from harness.ipsec import algorithms
 CARRYING = frozenset({"INSTALLED", "UPDATING", "REKEYING", "REKEYED"})
 """States of a CHILD_SA in which packets pass. An IKE_SA may be ESTABLISHED without one, so its state says nothing."""
 
+CHANGING = frozenset({"CREATED", "CONNECTING", "INSTALLING", "REKEYING", "REKEYED", "RETRYING", "DELETING"})
+"""States of an IKE_SA or a CHILD_SA that is being made, replaced or ended: an exchange with the peer is under way."""
+
 
 @dataclass(frozen=True, slots=True)
 class Traffic:
@@ -96,6 +99,11 @@ class IkeSa:
     @property
     def carrying(self) -> bool:
         return any(child.carrying for child in self.children)
+
+    @property
+    def changing(self) -> bool:
+        """Is this SA, or a child of it, being made, replaced or ended?"""
+        return self.state in CHANGING or any(child.state in CHANGING for child in self.children)
 
 
 def _integer(values: Mapping[str, Any], key: str) -> int | None:

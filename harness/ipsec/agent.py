@@ -17,6 +17,7 @@ import asyncio
 import contextlib
 import dataclasses
 import logging
+import re
 import signal
 import time
 from collections.abc import Coroutine, Sequence
@@ -40,6 +41,9 @@ log = logging.getLogger(__name__)
 _EVENTS = ("ike-updown", "child-updown", "ike-rekey", "child-rekey")
 _OLD_SA_LINGERS = 4.0  # of the 5 s that charon keeps a rekeyed SA for late packets, which are counted then
 _TERMINATE_WITHIN = 1.0  # seconds for the peer to answer a DELETE; then the SA is dropped without it
+_CONCLUDED_WITHIN = 5.0  # seconds for a rekey under way to be concluded before the next is asked for
+_CONCLUDED = re.compile(r"CHILD_SA closed|IKE_SA deleted")  # charon's log: the exchange that ends a rekey is over
+_LOOK_AGAIN = 0.02  # seconds from that line until the SA has left charon's lists, of which nothing tells
 
 
 class Agent:
@@ -63,6 +67,7 @@ class Agent:
         self._heard_at = 0.0
         self._heard_events = 0
         self._look = asyncio.Event()
+        self._concluded = asyncio.Event()
         self._finished = asyncio.Event()
         self._life = asyncio.Lock()  # held while charon is started or ended
         self._stopping = False
@@ -196,6 +201,8 @@ class Agent:
     # -- what charon tells ----------------------------------------------------------------------------------------------
 
     def _log_line(self, at: float, line: str) -> None:
+        if _CONCLUDED.search(line):
+            self._concluded.set()
         reason = reason_in(line)
         if reason is None or (self._negotiator.attempting and not reason.failure):
             return
@@ -445,12 +452,32 @@ class Agent:
         return self.show_status()
 
     async def rekey(self, what: str = "child") -> dict[str, Any]:
-        """Rekeys the CHILD_SA, or with ``what="ike"`` the IKE_SA, now."""
+        """Rekeys the CHILD_SA, or with ``what="ike"`` the IKE_SA, as soon as no other rekey is under way.
+
+        A rekey is over when the DELETE of the old SA is answered, which is after its event. One that begins before that meets a
+        peer that still has, or no longer has, the SA it names: the peer answers CHILD_SA_NOT_FOUND (RFC 7296 2.25), the SA is closed
+        and made anew, and what is sent in between is lost.
+        """
         if what not in ("child", "ike"):
             raise ValueError(f'rekey {what!r}: give "child" or "ike"')
         vici = self._require_charon()
-        await self._list()
+        await self._concluded_rekeys()
         return await vici.request("rekey", {what: self.tunnel.name})
+
+    async def _concluded_rekeys(self) -> None:
+        """Returns when no SA is being replaced. Raises ValueError when one still is after ``_CONCLUDED_WITHIN`` seconds."""
+        try:
+            async with asyncio.timeout(_CONCLUDED_WITHIN):
+                while True:
+                    self._concluded.clear()
+                    await self._list()
+                    if not any(sa.changing for sa in self.accounts.sas):
+                        return
+                    with contextlib.suppress(TimeoutError):
+                        async with asyncio.timeout(_LOOK_AGAIN):
+                            await self._concluded.wait()
+        except TimeoutError:
+            raise ValueError(f"tunnel {self.tunnel.name}: a rekey is under way; try again when it is over") from None
 
     async def restart(self) -> dict[str, Any]:
         """Ends charon, if it runs, and starts it anew."""

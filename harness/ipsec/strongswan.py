@@ -7,6 +7,7 @@ Not here: running charon (``charon``), talking to it (``vici_session``).
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
@@ -112,17 +113,44 @@ charon-systemd {{
 """
 
 
+@dataclass(frozen=True, slots=True)
+class Rekeying:
+    """When an end replaces an SA: ``at`` seconds after it was made less up to ``jitter``, and the end of it at ``hard``."""
+
+    at: int
+    jitter: int
+    hard: int
+
+
+def rekeying(lifetime: int, *, initiates: bool) -> Rekeying:
+    """The times of an SA of ``lifetime`` seconds (ECMP-6).
+
+    Where both ends have one lifetime, which IKEv2 does not negotiate, the end that initiates comes first, within the last tenth,
+    and the other at the full lifetime, if it still has to. Both at once would be a collision (RFC 7296 2.8.1), which charon does
+    not always settle without closing an SA that still carries traffic. Whole seconds: charon counts in them.
+    """
+    hard = lifetime + max(10, lifetime // 10)
+    if not initiates or lifetime < 2:
+        return Rekeying(lifetime, 0, hard)
+    ahead = max(1, lifetime // 100)
+    return Rekeying(lifetime - ahead, max(0, lifetime // 10 - ahead), hard)
+
+
 def connection(tunnel: Tunnel) -> Message:
     """The vici ``load-conn`` message: the same for both data planes (libipsec takes no notice of the interface ids).
 
     charon itself tries once and gives up: to try again, and when, is the agent's business (ECMP-30), which sees the reasons.
     """
+    initiates = tunnel.initiate != "none"
+    ike, esp = (rekeying(lifetime, initiates=initiates) for lifetime in (tunnel.ike.lifetime, tunnel.esp.lifetime))
     child = {
         "esp_proposals": [esp_proposal(tunnel.esp)],
         "local_ts": ["0.0.0.0/0"],
         "remote_ts": ["0.0.0.0/0"],
         "mode": "tunnel",
-        "rekey_time": f"{tunnel.esp.lifetime}s",
+        "rekey_time": f"{esp.at}s",
+        "rand_time": f"{esp.jitter}s",
+        "life_time": f"{esp.hard}s",
         "if_id_in": str(IF_ID),
         "if_id_out": str(IF_ID),
         "start_action": "none",
@@ -135,7 +163,9 @@ def connection(tunnel: Tunnel) -> Message:
             "local_addrs": [tunnel.local],
             "remote_addrs": [tunnel.remote],
             "proposals": [ike_proposal(tunnel.ike)],
-            "rekey_time": f"{tunnel.ike.lifetime}s",
+            "rekey_time": f"{ike.at}s",
+            "rand_time": f"{ike.jitter}s",
+            "over_time": f"{ike.hard - ike.at}s",
             "encap": "yes",
             "mobike": "no",
             "keyingtries": "1",
