@@ -17,6 +17,7 @@ from collections.abc import Awaitable, Iterator
 from pathlib import Path
 from typing import Any, Protocol
 
+from harness.control import ControlError
 from harness.daemon import Daemon, write_private
 from harness.instruments import Capture, flight_recorder, start
 from harness.ipsec.settings import Settings
@@ -292,8 +293,7 @@ class Lab:
             if name not in before:
                 await handle.speaker.call("neighbor.add", **_neighbor_config(neighbor))
             elif before[name] != neighbor:
-                await handle.speaker.call("neighbor.delete", name=name)
-                await handle.speaker.call("neighbor.add", **_neighbor_config(neighbor))
+                await _change_neighbor(handle.speaker, neighbor)
         for prefix in set(old.speaker.networks) - set(new.speaker.networks):
             await handle.speaker.call("network.delete", prefix=prefix)
         for prefix in set(new.speaker.networks) - set(old.speaker.networks):
@@ -416,6 +416,16 @@ def _neighbor_config(neighbor: Neighbor) -> dict[str, Any]:
     values = dataclasses.asdict(neighbor)
     values["import"] = values.pop("import_")
     return {name: value for name, value in values.items() if value is not None}
+
+
+async def _change_neighbor(speaker: Daemon, neighbor: Neighbor) -> None:
+    """In place; another policy counts for the routes that are there as well, as it would in a lab begun with it."""
+    changed = (await speaker.call("neighbor.change", **_neighbor_config(neighbor)))["changed"]
+    for field, direction in (("import", "in"), ("export", "out"), ("next_hop_self", "out")):
+        if field in changed:
+            # A session that is down, or comes up now, has no old routes.
+            with contextlib.suppress(ControlError):
+                await speaker.call("clear.soft", name=neighbor.name, direction=direction, stored=True)
 
 
 def _swept(netns_fd: int) -> None:

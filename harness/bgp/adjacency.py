@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from ipaddress import IPv4Address
 from zlib import crc32
 
@@ -178,18 +178,12 @@ class Adjacency:
             int(session.peer_identifier),
             packed_address(self.config.address),
         )
-        receiver = Receiver(
-            frozenset({around.config.asn, self.local_asn}),
-            int(around.router_id),
-            self.config.allow_as_in,
-            self.config.enforce_first_as,
-        )
         own_address = packed_address(up.local)
         for family in sorted(session.families, key=lambda f: f.value):
             table = around.tables[family]
             self.inbound[family] = Inbound(
                 AdjRibIn(table, add_path=family in session.add_path_receive),
-                Admission(source, receiver, self._policy("import", family), around.kernel.is_own),
+                Admission(source, self._receiver(), self._policy("import", family), around.kernel.is_own),
                 PrefixLimit.of(self.config.maximum_prefixes),
             )
             target = Target(
@@ -232,12 +226,29 @@ class Adjacency:
         return Policy(rules, family, self.local_asn, strict=self.config.strict)
 
     def configure(self, config: Neighbor) -> None:
-        """New policies and export options count for what comes and goes from now on; what is there stays (BGP-7)."""
+        """Another configuration. Policies and export options count for what comes and goes from now on, what is there stays
+        (BGP-7); limits count at once; what the OPEN says and the timers count from the next session."""
+        limit_changed = config.maximum_prefixes != self.config.maximum_prefixes
         self.config = config
+        self.peer.configure(peer_config(config, self._around))
         for family, inbound in self.inbound.items():
             inbound.admission.policy = self._policy("import", family)
+            inbound.admission.receiver = self._receiver()
+            if limit_changed:
+                self._around.walk(inbound.set_limit(config.maximum_prefixes))
         for family, outbound in self.outbound.items():
-            outbound.exporter.policy = self._policy("export", family)
+            exporter = outbound.exporter
+            exporter.policy = self._policy("export", family)
+            exporter.target = replace(exporter.target, next_hop_self=config.next_hop_self)
+
+    def _receiver(self) -> Receiver:
+        around, config = self._around, self.config
+        return Receiver(
+            frozenset({around.config.asn, self.local_asn}),
+            int(around.router_id),
+            config.allow_as_in,
+            config.enforce_first_as,
+        )
 
     # --------------------------------------------------------------------------------------------------------------------- routes
 

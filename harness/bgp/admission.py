@@ -38,7 +38,7 @@ class Admission:
     ) -> None:
         self.source = source
         self.policy = policy
-        self._receiver = receiver
+        self.receiver = receiver
         self._is_own_address = is_own_address
         self._paths: WeakValueDictionary[Identity, Path] = WeakValueDictionary()
 
@@ -78,7 +78,7 @@ class Admission:
         return path
 
     def _refusal(self, attributes: Attributes, next_hop: bytes) -> str | None:
-        receiver, path = self._receiver, attributes.as_path
+        receiver, path = self.receiver, attributes.as_path
         for asn in receiver.own_asns:
             if (count := as_path.contains(path, asn)) > receiver.allow_as_in:
                 times = "" if count == 1 else f" {count} times"

@@ -162,17 +162,27 @@ def network_delete(context: typer.Context, prefix: str) -> None:
     print(_ask(context, "network.delete", prefix=prefix))
 
 
-@neighbor.command("add")
-def neighbor_add(
-    context: typer.Context,
-    config: Annotated[typer.FileText, typer.Argument(help="File with the neighbour's JSON object, - for stdin.")],
-) -> None:
-    """Add a neighbour; fields as in the configuration file."""
+NeighborFile = Annotated[typer.FileText, typer.Argument(help="File with the neighbour's JSON object, - for stdin.")]
+
+
+def _fields(config: typer.FileText) -> Any:
     try:
-        fields = json.load(config)
+        return json.load(config)
     except json.JSONDecodeError as error:
         raise ControlError(f"{config.name}, line {error.lineno}: no JSON: {error.msg}") from None
-    print(_ask(context, "neighbor.add", **fields))
+
+
+@neighbor.command("add")
+def neighbor_add(context: typer.Context, config: NeighborFile) -> None:
+    """Add a neighbour; fields as in the configuration file."""
+    print(_ask(context, "neighbor.add", **_fields(config)))
+
+
+@neighbor.command("change")
+def neighbor_change(context: typer.Context, config: NeighborFile) -> None:
+    """Give the neighbour of that name a new configuration; its session is reset only where it must be."""
+    changed = _ask(context, "neighbor.change", **_fields(config))["changed"]
+    print("\n".join(f"{field}: {effect}" for field, effect in changed.items()) or "nothing differs")
 
 
 @neighbor.command("delete")

@@ -32,6 +32,10 @@ def methods(speaker: Speaker, shows: Shows) -> Methods:
         speaker.delete_neighbor(name)
         return f"neighbour {name} is deleted"
 
+    def neighbor_change(**fields: Any) -> dict[str, Any]:
+        neighbor = parse_neighbor(fields)
+        return {"neighbor": neighbor.name, "changed": speaker.change_neighbor(neighbor)}
+
     def neighbor_reset(name: str, text: str = "") -> str:
         speaker.reset_neighbor(name, text)
         return f"neighbour {name} is reset"
@@ -78,6 +82,7 @@ def methods(speaker: Speaker, shows: Shows) -> Methods:
         "network.delete": network_delete,
         "neighbor.add": neighbor_add,
         "neighbor.delete": neighbor_delete,
+        "neighbor.change": neighbor_change,
         "neighbor.reset": neighbor_reset,
         "neighbor.shutdown": neighbor_shutdown,
         "neighbor.start": neighbor_start,

@@ -143,6 +143,7 @@ class Neighbor(Options):
     """A BGP neighbour (RFC 4271). ``import`` and ``export`` end with an implicit permit, or deny where ``strict``."""
 
     name: str = Field(min_length=1, description="how events and tables call it")
+    description: str = Field("", description="a text for people")
     address: str = Field(description="its IP address")
     remote_asn: Asn = Field(description="its ASN; equal to the local one: iBGP")
     local_asn: Asn | None = Field(None, description="the ASN shown to this neighbour; default: the speaker's")

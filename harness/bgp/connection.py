@@ -32,6 +32,7 @@ class Connection:
         self.error: ProtocolError | None = None
         self.cease = Notification(ErrorCode.CEASE)
         self.unexpected: MessageType | None = None
+        self.sent_open: Open | None = None
         self.received_open: Open | None = None
         self.session: Session = PRE_OPEN
         self.framer = Framer()
@@ -148,7 +149,8 @@ class Connection:
         self.session, self.received_open, self.held = PRE_OPEN, None, None
 
     def _send_open(self) -> None:
-        self.write(encode(self.shared.config.open()), MessageType.OPEN)
+        self.sent_open = self.shared.config.open()
+        self.write(encode(self.sent_open), MessageType.OPEN)
 
     def _send_keepalive(self) -> None:
         self.write(KEEPALIVE_WIRE, MessageType.KEEPALIVE)
@@ -186,10 +188,10 @@ class Connection:
         self._start(Timer.HOLD, self.shared.config.open_hold_time)
 
     def _start_hold(self) -> None:
-        assert self.received_open is not None
+        assert self.received_open is not None and self.sent_open is not None
         config = self.shared.config
         self.session = negotiate(
-            config.open(),
+            self.sent_open,
             self.received_open,
             revised_errors=config.revised_errors,
             enforce_first_as=config.enforce_first_as,

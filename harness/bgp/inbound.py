@@ -9,10 +9,11 @@ from itertools import islice
 
 from harness.bgp.admission import Admission
 from harness.bgp.attributes import Attributes
+from harness.bgp.neighbor_options import MaximumPrefixes
 from harness.bgp.paths import Path
 from harness.bgp.prefix_limit import PrefixLimit
 from harness.bgp.prefixes import split_path_id
-from harness.bgp.rib import AdjRibIn
+from harness.bgp.rib import STRIDE, AdjRibIn
 
 
 @dataclass(slots=True)
@@ -116,6 +117,33 @@ class Inbound:
             return admitted
         limit.waiting[nlri] = None
         return self.admission.refused(admitted, limit.reason)
+
+    def set_limit(self, options: MaximumPrefixes | None) -> Iterator[None]:
+        """Another limit: routes that it lets in are taken, and of those in use the newest wait where they are too many. A walk."""
+        old, new = self.limit, PrefixLimit.of(options)
+        waiting = old.waiting if old is not None else {}
+        if new is not None:
+            # A session that is to end for its prefixes must be told of them again.
+            new.over = old is not None and old.over and new.options.action != "teardown"
+        self.limit = new
+        if new is not None and new.drops:
+            new.waiting = waiting
+            for number, nlri in enumerate(reversed(list(self.rib.routes)), 1):
+                if new.room(self.accepted) >= 0:
+                    break
+                path = self.rib.routes.get(nlri)
+                if path is not None and path.rejected is None:
+                    new.waiting[nlri] = None
+                    self.rib.announce((nlri,), self.admission.refused(path, new.reason))
+                if not number % STRIDE:
+                    yield
+            self._fill()
+            return
+        for number, nlri in enumerate(list(waiting), 1):
+            if (path := self.rib.routes.get(nlri)) is not None:
+                self.rib.announce((nlri,), self._admitted(nlri, path))
+            if not number % STRIDE:
+                yield
 
     def crossed(self) -> int | None:
         """The number of routes offered where it has just passed the limit, or come back to it; else None."""

@@ -15,6 +15,11 @@ def _peer_up(e: Event) -> str:
     )
 
 
+def _neighbor(e: Event) -> str:
+    changed = "; ".join(f"{field}: {effect}" for field, effect in e.get("changed", {}).items())
+    return f"{e['action']} {e['peer']}{f': {changed}' if changed else ''}"
+
+
 def _notification(e: Event) -> str:
     text = f', "{e["text"]}"' if e.get("text") else ""
     data = f", data {e['data']}" if e["data"] else ""
@@ -75,7 +80,7 @@ FORMS: dict[str, Callable[[Event], str]] = {
     "bfd": lambda e: f"{e['peer']}: BFD {e['old']} -> {e['new']} ({e['reason']})",
     "bfd.refused": lambda e: f"{e['peer']}: BFD packet refused, {e['reason']}",
     "bfd.failed": lambda e: e["reason"],
-    "neighbor": lambda e: f"{e['action']} {e['peer']}",
+    "neighbor": _neighbor,
     "rejected": lambda e: f"{e['peer']}: {'; '.join(f'{n} routes: {why}' for why, n in e['reasons'].items())}",
     "network": lambda e: f"{e['action']} {e['prefix']}",
     "policy": lambda e: f"{e['peer']}: {e['direction']} policy has {e['terms']} terms",

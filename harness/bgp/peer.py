@@ -95,6 +95,11 @@ class Peer:
     def statistics(self) -> Statistics:
         return self._shared.statistics
 
+    def configure(self, config: PeerConfig) -> None:
+        """Another configuration of the same neighbour. An OPEN that was sent stays what was offered until the session ends."""
+        self.config = config
+        self._shared.configure(config)
+
     def standing(self) -> tuple[int, ...]:
         """The numbers of the TCP connections that stand."""
         return tuple(c.conn for c in self._connections() if c.stands and c.conn is not None)

@@ -44,8 +44,7 @@ class Shared:
     """What the connections of one neighbour have in common."""
 
     def __init__(self, config: PeerConfig) -> None:
-        self.config = config
-        self.table: Table = TABLES[config.profile]
+        self.configure(config)
         self.random = random.Random(f"{config.seed} {config.name}")
         self.statistics = Statistics()
         self.outputs: list[Output] = []
@@ -56,6 +55,10 @@ class Shared:
         self.restart_after: float | None = None
         self.established_at: float | None = None
         self._numbers = 0
+
+    def configure(self, config: PeerConfig) -> None:
+        self.config = config
+        self.table: Table = TABLES[config.profile]
 
     def number(self) -> int:
         self._numbers += 1

@@ -16,14 +16,13 @@ from typing import TypeVar
 
 from harness.bgp import prefixes as nlri
 from harness.bgp import signals
-from harness.bgp.adjacency import Adjacency, Surroundings
+from harness.bgp.adjacency import Surroundings
 from harness.bgp.attributes import Attributes, Origin
-from harness.bgp.bfd_options import BfdOptions
-from harness.bgp.config import Neighbor, Network, Rule, SpeakerConfig, parse_network
+from harness.bgp.config import Network, SpeakerConfig, parse_network
 from harness.bgp.decision import Preferences, Selection
 from harness.bgp.errors import Cease
 from harness.bgp.export import PathIds
-from harness.bgp.fsm import State
+from harness.bgp.neighborhood import Neighborhood
 from harness.bgp.paths import Kind, Path, Source
 from harness.bgp.ports import Bfd, Kernel, NoBfd, Shell
 from harness.bgp.prefixes import Family
@@ -43,15 +42,11 @@ FEW = 8
 """An event lists up to TOLD prefixes, of a larger batch the first FEW; it always carries their number."""
 
 
-class NeighborError(ValueError):
-    """A command names a neighbour that is not there, or is there already, or cannot do what is asked."""
-
-
 class NetworkError(ValueError):
     """A command names a network that is not there, or is there already."""
 
 
-class Speaker:
+class Speaker(Neighborhood):
     """One BGP speaker. ``start`` begins the sessions; ``stop`` ends them and takes its routes out of the kernel."""
 
     def __init__(
@@ -67,8 +62,6 @@ class Speaker:
         self.router_id = router_id
         self.kernel = kernel
         self.log = log
-        self.bfd = bfd
-        self.adjacencies: dict[str, Adjacency] = {}
         self.networks: dict[bytes, tuple[Family, Network]] = {}
         self._shell = shell
         preferences = Preferences(
@@ -87,10 +80,9 @@ class Speaker:
         self._unwritten: dict[Family, set[bytes]] = {family: set() for family in Family}
         self._turn = 0
         self._awake = False
-        self._around = Surroundings(
-            config, router_id, self.tables, shell, kernel, log, PathIds(), self.wake, self._walk
-        )
-        self.watchers = self._around.watchers
+        around = Surroundings(config, router_id, self.tables, shell, kernel, log, PathIds(), self.wake, self._walk)
+        self.watchers = around.watchers
+        super().__init__(around, bfd)
 
     # ------------------------------------------------------------------------------------------------------------ life
 
@@ -307,125 +299,6 @@ class Speaker:
         elif present and not wanted:
             self._originated.discard((family, key))
             self.tables[family].replace(key, self._own_path, None)
-
-    # -------------------------------------------------------------------------------------------------------- neighbours
-
-    def adjacency(self, name: str) -> Adjacency:
-        """A neighbour by its name or address. Raises NeighborError."""
-        for adjacency in self.adjacencies.values():
-            if name in (adjacency.name, adjacency.config.address):
-                return adjacency
-        known = ", ".join(self.adjacencies) or "none"
-        raise NeighborError(f"there is no neighbour {name!r}; there are {known}")
-
-    def add_neighbor(self, neighbor: Neighbor) -> None:
-        """Raises NeighborError where its name or address is taken."""
-        for other in self.adjacencies.values():
-            if neighbor.name == other.name or neighbor.address == other.config.address:
-                raise NeighborError(
-                    f"neighbour {other.name} ({other.config.address}) is there already; delete it first, or reconfigure it"
-                )
-        self._put_neighbor(neighbor)
-        self._tell_shell()
-        self.log.emit("neighbor", action="add", peer=neighbor.name)
-        if not neighbor.shutdown:
-            self._begin(self.adjacencies[neighbor.name])
-
-    def delete_neighbor(self, name: str) -> None:
-        """Cease/3 to the neighbour; then nothing of it is left."""
-        adjacency = self.adjacency(name)
-        adjacency.feed(signals.Stop(Cease.PEER_DECONFIGURED))
-        adjacency.retire()
-        self.bfd.unwatch(adjacency.name)
-        del self.adjacencies[adjacency.name]
-        self._tell_shell()
-        self.log.emit("neighbor", action="delete", peer=adjacency.name)
-
-    def shut_neighbor(self, name: str, text: str = "") -> None:
-        """Cease/2 to the neighbour, with ``text`` (RFC 9003); it stays configured."""
-        adjacency = self.adjacency(name)
-        adjacency.config = adjacency.config.model_copy(update={"shutdown": True})
-        adjacency.feed(signals.Stop(Cease.ADMINISTRATIVE_SHUTDOWN, text))
-        self.bfd.unwatch(adjacency.name)
-
-    def start_neighbor(self, name: str) -> None:
-        """The end of :meth:`shut_neighbor`."""
-        adjacency = self.adjacency(name)
-        if adjacency.config.shutdown:
-            adjacency.config = adjacency.config.model_copy(update={"shutdown": False})
-            self._begin(adjacency)
-        else:
-            adjacency.feed(signals.Start())
-
-    def reset_neighbor(self, name: str, text: str = "") -> None:
-        """Cease/4 to the neighbour and a new session; one that waits in Idle, or stays there for its prefixes, begins at once."""
-        adjacency = self.adjacency(name)
-        if adjacency.peer.state is State.IDLE and not adjacency.config.shutdown:
-            adjacency.feed(signals.Start())
-        else:
-            adjacency.feed(signals.Reset(text=text))
-
-    def path_lost(self, name: str, reason: str) -> None:
-        """BFD says that the path to a neighbour is gone: its session ends at once (RFC 5882 4.3, RFC 9384)."""
-        if (adjacency := self.adjacencies.get(name)) is not None:
-            adjacency.feed(signals.BfdDown(reason))
-
-    def retime_bfd(self, name: str, interval_ms: int, multiplier: int) -> None:
-        """Other BFD timers for a neighbour; nothing goes down for it. Raises NeighborError where it has no BFD."""
-        adjacency = self.adjacency(name)
-        if adjacency.config.bfd is None or adjacency.config.shutdown:
-            raise NeighborError(f"neighbour {adjacency.name} has no BFD session; configure bfd for it, and start it")
-        values = adjacency.config.bfd.model_dump() | {"interval_ms": interval_ms, "multiplier": multiplier}
-        options = BfdOptions.model_validate(values)
-        adjacency.config = adjacency.config.model_copy(update={"bfd": options})
-        self.bfd.retime(adjacency.name, options.interval_ms, options.multiplier)
-
-    def _begin(self, adjacency: Adjacency) -> None:
-        adjacency.feed(signals.Start())
-        # A session that BFD never sees up is not held down by it (VBR-34), so the two begin together.
-        self.bfd.watch(adjacency.config)
-
-    def set_policy(self, name: str, direction: str, rules: tuple[Rule, ...]) -> None:
-        """The policy of a neighbour from now on. Nothing is sent until a soft clear (BGP-7)."""
-        adjacency = self.adjacency(name)
-        if direction not in ("import", "export"):
-            raise NeighborError(f"policy direction {direction!r}: there are import and export")
-        field = "import_" if direction == "import" else "export"
-        adjacency.configure(adjacency.config.model_copy(update={field: rules}))
-        self.log.emit("policy", peer=adjacency.name, direction=direction, terms=len(rules))
-
-    def clear_soft(self, name: str, direction: str, *, stored: bool = False) -> None:
-        """Policies anew, the session untouched (BGP-7). In: the neighbour is asked for its routes, or with ``stored`` Adj-RIB-In is
-        used. Raises NeighborError where the session is down, or the neighbour cannot be asked (BGP-19)."""
-        adjacency = self.adjacency(name)
-        session = adjacency.peer.session
-        if session is None:
-            raise NeighborError(
-                f"neighbour {adjacency.name} is in state {adjacency.peer.state.value}; a soft clear needs a session"
-            )
-        if direction not in ("in", "out", "both"):
-            raise NeighborError(f"soft clear {direction!r}: there are in, out and both")
-        if direction != "out" and not stored and not session.route_refresh:
-            raise NeighborError(
-                f"neighbour {adjacency.name} did not announce the route refresh capability (RFC 2918): "
-                "use the stored routes, or reset the session"
-            )
-        for family in session.families:
-            if direction != "in":
-                self._walk(adjacency.outbound[family].reconsider(self.tables[family].selections))
-            if direction != "out" and stored:
-                self._walk(adjacency.inbound[family].again())
-            elif direction != "out":
-                adjacency.feed(signals.Refresh(family))
-        self.log.emit("clear", peer=adjacency.name, direction=direction, stored=stored)
-        self.wake()
-
-    def _put_neighbor(self, neighbor: Neighbor) -> None:
-        neighbor.secret()
-        self.adjacencies[neighbor.name] = Adjacency(neighbor, self._around)
-
-    def _tell_shell(self) -> None:
-        self._shell.neighbors_changed({name: a.config for name, a in self.adjacencies.items()})
 
 
 def _some(items: Sequence[_T]) -> Sequence[_T]:

@@ -13,6 +13,7 @@ import ipaddress
 import os
 import socket
 import struct
+from asyncio.trsock import TransportSocket
 from collections.abc import Callable, Coroutine, Mapping
 from typing import Any
 
@@ -31,6 +32,7 @@ _MAX_HOPS = 255
 _INTERNETWORK_CONTROL = 0xC0  # RFC 4271 appendix E: IP precedence 6
 
 Feed = Callable[[str, signals.Input], None]
+AnySocket = socket.socket | TransportSocket
 
 
 class TransportError(OSError):
@@ -44,7 +46,7 @@ def ttl_of(neighbor: Neighbor, own_asn: int) -> int:
     return neighbor.ebgp_multihop or 1
 
 
-def set_key(sock: socket.socket, address: str, key: bytes) -> None:
+def set_key(sock: AnySocket, address: str, key: bytes) -> None:
     """Signs the segments to and from ``address`` (RFC 2385); an empty key removes it."""
     ip = ipaddress.ip_address(address)
     if ip.version == 4:
@@ -78,6 +80,7 @@ class Connection(asyncio.BufferedProtocol):
         self, name: str, conn: int, outgoing: bool, feed: Feed, drained: Callable[[], None], ended: Callable[[], object]
     ) -> None:
         self.transport: asyncio.Transport | None = None
+        self.remote = ""
         self.writable = True
         self._name = name
         self._conn = conn
@@ -93,6 +96,7 @@ class Connection(asyncio.BufferedProtocol):
         self.transport = transport
         transport.set_write_buffer_limits(BUFFER_HIGH)
         local, remote = transport.get_extra_info("sockname"), transport.get_extra_info("peername")
+        self.remote = remote[0].partition("%")[0]
         self._feed(self._name, signals.Connected(self._conn, self._outgoing, local[0], remote[0]))
 
     def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002
@@ -151,6 +155,7 @@ class Transport:
         self._accept_from = accept
         self._dial_slow = dial_slow
         self._neighbors: dict[str, Neighbor] = {}
+        self._keys: dict[str, tuple[str, bytes | None]] = {}
         self._listeners: list[socket.socket] = []
         self._connections: dict[tuple[str, int], Connection] = {}
         self._dials: dict[tuple[str, int], asyncio.Task[None]] = {}
@@ -189,8 +194,9 @@ class Transport:
                 listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
             listener.bind((address, self._port))
             # Keys first: a connection that came before its key would stay unsigned.
-            for neighbor in self._neighbors.values():
-                self._sign(listener, neighbor)
+            for peer_address, key in self._keys.values():
+                if key is not None and (":" in peer_address) == (family == socket.AF_INET6):
+                    set_key(listener, peer_address, key)
             listener.listen(128)
         except OSError:
             listener.close()
@@ -198,20 +204,38 @@ class Transport:
         return listener
 
     def neighbors_changed(self, neighbors: Mapping[str, Neighbor]) -> None:
-        """Keys of the listening sockets follow the neighbours."""
-        for name, old in self._neighbors.items():
-            if name not in neighbors and old.secret() is not None:
-                for listener in self._listeners:
-                    self._sign(listener, old, remove=True)
+        """Keys follow the neighbours: on the listening sockets, and on connections that stand, which go on with the new key."""
+        before = self._keys
+        # Read where the configuration is another one: the file may be gone since.
+        self._keys = {
+            name: before[name] if self._neighbors.get(name) is neighbor else (neighbor.address, neighbor.secret())
+            for name, neighbor in neighbors.items()
+        }
         self._neighbors = dict(neighbors)
-        for listener in self._listeners:
-            for neighbor in neighbors.values():
-                self._sign(listener, neighbor)
+        signed = {address for address, key in self._keys.values() if key is not None}
+        for address, key in before.values():
+            if key is not None and address not in signed:
+                self._sign_listeners(address, b"")
+        for name, (address, key) in self._keys.items():
+            if before.get(name) == (address, key):
+                continue
+            if key is not None:
+                self._sign_listeners(address, key)
+            for sock in self._sockets(name, address):
+                set_key(sock, address, key or b"")
 
-    def _sign(self, sock: socket.socket, neighbor: Neighbor, *, remove: bool = False) -> None:
-        key = neighbor.secret()
-        if key is not None and (":" in neighbor.address) == (sock.family == socket.AF_INET6):
-            set_key(sock, neighbor.address, b"" if remove else key)
+    def _sign_listeners(self, address: str, key: bytes) -> None:
+        for listener in self._listeners:
+            if (":" in address) == (listener.family == socket.AF_INET6):
+                set_key(listener, address, key)
+
+    def _sockets(self, name: str, address: str) -> list[AnySocket]:
+        """The connections and dials of a neighbour that are to this address."""
+        found: list[AnySocket] = []
+        for (owner, _), connection in self._connections.items():
+            if owner == name and connection.transport is not None and connection.remote == address:
+                found.append(connection.transport.get_extra_info("socket"))
+        return found
 
     def _accept(self, listener: socket.socket) -> None:
         with contextlib.suppress(BlockingIOError, ConnectionAbortedError):
@@ -267,7 +291,8 @@ class Transport:
         sock = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
         slow = self._loop.call_later(1.0, self._dial_slow, neighbor.name, conn)
         try:
-            self._sign(sock, neighbor)
+            if (key := self._keys[neighbor.name][1]) is not None:
+                set_key(sock, neighbor.address, key)
             self._tune(sock, neighbor)
             if neighbor.local_address is not None:
                 sock.bind((neighbor.local_address, 0))

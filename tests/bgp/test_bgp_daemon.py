@@ -247,6 +247,33 @@ async def test_the_same_key_on_both_sides(rig: Rig) -> None:
 
 
 @pytest.mark.spec("VBR-9")
+async def test_a_key_is_replaced_on_the_session_that_stands(rig: Rig) -> None:
+    """Both sides change it, one after the other: the session goes on, and a later one uses the new key too."""
+    old, new = "fddsFF123****", "fddsFF456****"
+    a, b = await pair(rig, {"key": old}, {"key": old})
+    await b.until(lambda: installed(b, 1))
+    for daemon, fields in (
+        (a, neighbor("b", "10.0.0.2", 65002, key=new)),
+        (b, neighbor("a", "10.0.0.1", 65001, key=new)),
+    ):
+        assert (await daemon.call("neighbor.change", **fields))["changed"] == {"key": "at once"}
+    await a.call("network.delete", prefix=CLIENTS[0])
+    await b.until(lambda: installed(b, 0, CLIENTS[:1]))
+    assert not [e for e in (*a.seen, *b.seen) if e["type"] == "peer.down"]
+    since = b.last
+    await a.call("neighbor.reset", name="b")
+    await b.event("peer.up", since)
+    for daemon, fields in ((a, neighbor("b", "10.0.0.2", 65002)), (b, neighbor("a", "10.0.0.1", 65001))):
+        await daemon.call("neighbor.change", **fields)
+    await a.call("network.add", prefix=CLIENTS[0])
+    await b.until(lambda: installed(b, 1, CLIENTS[:1]))
+    since = b.last
+    await a.call("neighbor.reset", name="b")
+    await b.event("peer.up", since)
+    assert new not in json.dumps(a.seen) + json.dumps(b.seen) + rig.log("a") + rig.log("b")
+
+
+@pytest.mark.spec("VBR-9")
 @pytest.mark.parametrize("other", ["fddsFF456****", None], ids=["another key", "no key"])
 async def test_different_keys_never_meet_and_the_reason_is_visible(rig: Rig, other: str | None) -> None:
     a, b = await pair(rig, {"key": "fddsFF123****"}, {"key": other})

@@ -15,10 +15,11 @@ from harness.bgp import signals
 from harness.bgp.adj_out import AdjRibOut
 from harness.bgp.config import Network, parse_neighbor, parse_rules
 from harness.bgp.export import Exporter, PathIds
+from harness.bgp.neighborhood import NeighborError
 from harness.bgp.peer import Peer
 from harness.bgp.prefixes import Family
 from harness.bgp.shows import Shows
-from harness.bgp.speaker import NeighborError, NetworkError, Speaker
+from harness.bgp.speaker import NetworkError, Speaker
 from tests.bgp.memory_world import World
 from tests.bgp.routes import prefix
 
