@@ -9,6 +9,7 @@ import json
 import os
 import signal
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
@@ -29,6 +30,7 @@ app.add_typer(chart_app, name="chart")
 _STARTED = "VBRLAB_STARTED"
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help="a scenario, see vbrlab list")]
+Source = Annotated[str, typer.Argument(metavar="NAME|FILE", help="a scenario, see vbrlab list, or a YAML document")]
 Json = Annotated[bool, typer.Option("--json", help="print JSON")]
 
 
@@ -46,6 +48,16 @@ def _scenario(name: str) -> Any:
         _fail(error, 2)
 
 
+def _document(path: str) -> Any:
+    """The YAML document in a file; "-" is the standard input."""
+    from harness import documents
+
+    try:
+        return documents.read_file(path)
+    except documents.Unreadable as error:
+        _fail(error, 2)
+
+
 @app.command("list")
 def list_scenarios(as_json: Json = False) -> None:
     """The scenarios that can be brought up."""
@@ -60,21 +72,32 @@ def list_scenarios(as_json: Json = False) -> None:
 
 
 @app.command()
-def validate(name: Name, as_json: Json = False) -> None:
-    """Holds a scenario against the documents' rules. Nothing is started."""
-    from dataclasses import asdict
+def validate(name: Source, as_json: Json = False) -> None:
+    """Holds a scenario or a YAML document against the documents' rules. Nothing is started."""
+    import topologies
+    from harness import documents
+    from harness.cloud.findings import Finding, Severity
 
-    from harness.cloud.findings import Severity
-
-    findings = _scenario(name).findings()
-    errors = sum(finding.severity is Severity.ERROR for finding in findings)
-    if as_json:
-        typer.echo(json.dumps([asdict(finding) for finding in findings]))
+    findings: Sequence[Finding]
+    if name in topologies.SCENARIOS:
+        findings = _scenario(name).findings()
     else:
-        for finding in findings:
-            typer.echo(str(finding))
-        typer.echo(f"{name}: {errors} errors, {len(findings) - errors} warnings")
-    raise typer.Exit(1 if errors else 0)
+        findings = _document(name).findings
+    typer.echo(documents.as_json(name, findings) if as_json else documents.as_text(name, findings))
+    raise typer.Exit(1 if any(finding.severity is Severity.ERROR for finding in findings) else 0)
+
+
+@app.command()
+def schema(
+    kind: Annotated[str | None, typer.Argument(metavar="KIND", help="one kind of document (default: all)")] = None,
+) -> None:
+    """JSON Schema of the YAML documents, for editors."""
+    from harness.cloud import document
+    from harness.cloud.document_kinds import KINDS
+
+    if kind is not None and kind not in KINDS:
+        _fail(f"no kind of document {kind!r}; there are {', '.join(KINDS)}", 2)
+    typer.echo(json.dumps(document.schema([KINDS[kind]] if kind else KINDS.values()), indent=1))
 
 
 Scenario = Annotated[str, typer.Option("--scenario", metavar="NAME", help="a scenario, see vbrlab list")]

@@ -3,7 +3,8 @@
 A circuit is one link between its VBR and its data centre. What a VBR learns over circuits it marks with :data:`FROM_CIRCUIT` and
 sends to no other data centre. Where VPC and VBR are joined directly it has a static route to the VPC's block, as that connection
 sets it, and sends a data centre its own BGP networks and nothing else (VBR-21); where CEN joins them it sends what CEN told it.
-Links inside the cloud use :data:`harness.cloud.build.WIRING`. BFD is not part of a plan.
+Links inside the cloud use :data:`harness.cloud.build.WIRING`. A peer's route quota becomes the speaker's limit on prefixes, its BFD a
+BFD session with the same hop count (1: RFC 5881, more: RFC 5883); the data centre's end is as the data centre has it (VBR-34).
 """
 
 from __future__ import annotations
@@ -20,13 +21,14 @@ from harness.cloud.vbr import (
     DataCentreSide,
     Vbr,
     VbrEstate,
+    bfd_hop_count,
     circuit_of,
     default_local_asn,
     group_of,
     local_asn,
 )
 from harness.cloud.vbr_rules import require_valid
-from harness.plan import End, Link, Neighbor, Node, Plan, Role, Route, Rule, Speaker
+from harness.plan import Bfd, End, Link, MaximumPrefixes, Neighbor, Node, Plan, Role, Route, Rule, Speaker
 
 #: Set by a VBR on what it learns over a circuit, so that it goes to no other data centre.
 FROM_CIRCUIT = "45104:2"
@@ -128,15 +130,17 @@ def _data_centre(estate: VbrEstate, centre: DataCentreSide, nodes: list[Node], l
     gateways = attach_clients(centre.name, centre.name, centre.blocks, nodes, links)
     circuits = [circuit for circuit in estate.circuits if circuit.data_centre == centre.name]
     pairs = [(circuit, *pair) for circuit in circuits for pair in circuit.pairs()]
+    told = [centre.session(str(ip_interface(cloud).ip)) for _, cloud, _ in pairs]
     neighbors = tuple(
         Neighbor(
             circuit.name if ip_interface(cloud).version == 4 else f"{circuit.name} IPv6",
-            str(ip_interface(cloud).ip),
-            centre.neighbor_asn,
+            session.cloud,
+            session.neighbor_asn,
             local_address=str(ip_interface(customer).ip),
-            key=centre.key,
+            key=session.key,
+            bfd=_bfd(estate, session.bfd_hop_count),
         )
-        for circuit, cloud, customer in pairs
+        for (circuit, cloud, customer), session in zip(pairs, told, strict=True)
     )
     speaker = Speaker(
         centre.asn,
@@ -146,9 +150,15 @@ def _data_centre(estate: VbrEstate, centre: DataCentreSide, nodes: list[Node], l
         multipath=_MULTIPATH,
         hold_time=estate.timers.hold_time,
         connect_retry_time=estate.timers.connect_retry_time,
+        profile=estate.profile,
     )
     label = f"Data centre {centre.name}"
     nodes.append(Node(centre.name, Role.ROUTER, label, "Data centre", forwarding=True, speaker=speaker))
+
+
+def _bfd(estate: VbrEstate, hop_count: int | None) -> Bfd | None:
+    timers = estate.timers
+    return None if hop_count is None else Bfd(hop_count, timers.bfd_interval_ms, timers.bfd_multiplier)
 
 
 def _circuit(estate: VbrEstate, circuit: Circuit) -> Link:
@@ -176,6 +186,8 @@ def _vbr(estate: VbrEstate, vbr: Vbr, joints: tuple[_Joint, ...]) -> Node:
                 local_asn=None if shown == asn else shown,
                 local_address=str(ip_interface(near).ip),
                 key=group.key,
+                bfd=_bfd(estate, bfd_hop_count(peer)),
+                maximum_prefixes=MaximumPrefixes(group.route_quota, group.quota_action.value),
                 import_=_MARK,
                 export=_OWN_NETWORKS if vbr.transit_router is None else _CENS_ROUTES,
             )
@@ -190,6 +202,7 @@ def _vbr(estate: VbrEstate, vbr: Vbr, joints: tuple[_Joint, ...]) -> Node:
         multipath=_MULTIPATH,
         hold_time=estate.timers.hold_time,
         connect_retry_time=estate.timers.connect_retry_time,
+        profile=estate.profile,
     )
     # Not learned by BGP: a network of the same block would be the VBR's own and leave it without a way there.
     blocks = {vpc.name: vpc.cidr for vpc in estate.vpcs}
@@ -214,6 +227,7 @@ def _transit_router(estate: VbrEstate, router: TransitRouter, joints: tuple[_Joi
         multipath_ibgp=_MULTIPATH,
         hold_time=estate.timers.hold_time,
         connect_retry_time=estate.timers.connect_retry_time,
+        profile=estate.profile,
     )
     label = f"Transit router {router.region}"
     return Node(router.name, Role.TRANSIT_ROUTER, label, str(router.region), forwarding=True, speaker=speaker)
@@ -230,5 +244,6 @@ def _vpc(estate: VbrEstate, vpc: Vpc, joints: tuple[_Joint, ...]) -> Node:
         multipath=_MULTIPATH,
         hold_time=estate.timers.hold_time,
         connect_retry_time=estate.timers.connect_retry_time,
+        profile=estate.profile,
     )
     return Node(vpc.name, Role.VPC, f"VPC {vpc.cidr}", str(vpc.region), forwarding=True, speaker=speaker)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TypeVar
+from typing import Any, TypeVar
 
 E = TypeVar("E")
 
@@ -15,18 +15,41 @@ class Severity(StrEnum):
     WARNING = "warning"
 
 
+@dataclass(frozen=True, slots=True, order=True)
+class Place:
+    """Where a finding's cause is written in a file. Both count from 1."""
+
+    line: int
+    column: int
+
+    def __str__(self) -> str:
+        return f"{self.line}:{self.column}"
+
+
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One broken rule. ``spec`` is an ID of docs/requirements.md; the text of a finding never contains a key."""
+    """One broken rule. ``spec`` is an ID of docs/requirements.md, or of ``harness.cloud.document_tree`` for a file's form.
+
+    ``field`` is the object's field that breaks the rule, where it is one; ``place`` is where a file says so. The text of a finding
+    never contains a key.
+    """
 
     object: str
     rule: str
     spec: str
     remedy: str
     severity: Severity = Severity.ERROR
+    field: str = ""
+    place: Place | None = None
 
     def __str__(self) -> str:
         return f"{self.severity}: {self.object}: {self.rule} ({self.spec}). {self.remedy}."
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON has it: ``line`` and ``column`` only where the finding comes from a file."""
+        words = {"object": self.object, "rule": self.rule, "spec": self.spec, "remedy": self.remedy}
+        where = {} if self.place is None else {"line": self.place.line, "column": self.place.column}
+        return {"severity": str(self.severity), **words, **where}
 
 
 class Refused(ValueError):

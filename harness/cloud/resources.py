@@ -157,13 +157,15 @@ class DataCentre:
 
 @dataclass(frozen=True, slots=True)
 class Timers:
-    """Timers that no document gives: the RFC's defaults unless a lab says otherwise. All in seconds."""
+    """Timers that no document gives: the RFC's defaults unless a lab says otherwise. In seconds, but BFD's interval."""
 
     hold_time: int = 90
     connect_retry_time: int = 120
     dpd_delay: float = 30.0
     retransmit_timeout: float = 4.0
     retransmit_tries: int = 5
+    bfd_interval_ms: int = 300
+    bfd_multiplier: int = 3
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from enum import StrEnum
 from ipaddress import ip_address, ip_interface
+from typing import Literal
 
 from harness.cloud.resources import Region, Timers, TransitRouter, Vpc
 
@@ -46,6 +47,13 @@ class Line(StrEnum):
     BRIDGED = "a line over a bridging device"
 
 
+class QuotaAction(StrEnum):
+    """What becomes of routes over the quota (VBR-10): they are not taken, or the session ends with Cease/1 and starts again later."""
+
+    DROP = "drop"
+    TEARDOWN = "teardown"
+
+
 @dataclass(frozen=True, slots=True)
 class Account:
     """What the account manager has granted: the local ASN is hidden by default (VBR-26), the quota's limit can be raised (VBR-32)."""
@@ -65,6 +73,7 @@ class BgpGroup:
     route_quota: int = ROUTE_QUOTA
     description: str = ""
     local_asn: int | None = None
+    quota_action: QuotaAction = QuotaAction.DROP
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,10 +141,21 @@ class EcrAssociation:
 
 
 @dataclass(frozen=True, slots=True)
+class DataCentreSession:
+    """What a data centre was told of one session, by the VBR's address on its circuit. ``bfd_hop_count`` None: no BFD (VBR-34)."""
+
+    cloud: str
+    neighbor_asn: int = DEFAULT_ASN
+    key: str | None = field(default=None, repr=False)
+    bfd_hop_count: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class DataCentreSide:
     """A data centre as its own router is configured: its ASN, its client blocks, and what it was told of the VBR.
 
-    Key and ASNs are its own, so that a data centre can be wrong where a user's would be.
+    Key and ASNs are its own, so that a data centre can be wrong where a user's would be. ``neighbor_asn``, ``key`` and
+    ``bfd_hop_count`` (None: no BFD) hold for every session that ``sessions`` does not name.
     """
 
     name: str
@@ -143,6 +163,15 @@ class DataCentreSide:
     blocks: tuple[str, ...]
     neighbor_asn: int = DEFAULT_ASN
     key: str | None = field(default=None, repr=False)
+    bfd_hop_count: int | None = None
+    sessions: tuple[DataCentreSession, ...] = ()
+
+    def session(self, cloud: str) -> DataCentreSession:
+        """What it was told of the session with the VBR's address ``cloud``."""
+        for session in self.sessions:
+            if session.cloud == cloud:
+                return session
+        return DataCentreSession(cloud, self.neighbor_asn, self.key, self.bfd_hop_count)
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,6 +189,7 @@ class VbrEstate:
     transit_routers: tuple[TransitRouter, ...] = ()
     account: Account = Account()
     timers: Timers = Timers()
+    profile: Literal["document", "rfc4271"] = "document"
 
 
 def ecr_of(estate: VbrEstate, vbr: Vbr) -> Ecr | None:
@@ -181,6 +211,13 @@ def local_asn(estate: VbrEstate, vbr: Vbr, group: BgpGroup) -> int:
 
 def group_of(vbr: Vbr, peer: BgpPeer) -> BgpGroup | None:
     return next((group for group in vbr.groups if group.name == peer.group), None)
+
+
+def bfd_hop_count(peer: BgpPeer) -> int | None:
+    """The hop count in force: 255 where BFD is on and none was given (VBR-12), None where BFD is off."""
+    if not peer.bfd:
+        return None
+    return DEFAULT_BFD_HOP_COUNT if peer.bfd_hop_count is None else peer.bfd_hop_count
 
 
 def circuit_of(estate: VbrEstate, vbr: str, ip: str) -> Circuit | None:

@@ -6,10 +6,9 @@ it says nothing of (†) is marked in docs/requirements.md. A rule about the ord
 
 from __future__ import annotations
 
-import itertools
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from ipaddress import IPv4Interface, IPv4Network, IPv6Interface, ip_address, ip_interface, ip_network
+from ipaddress import IPv4Network, ip_address, ip_network
 
 from harness.cloud.findings import Finding, Severity, judge, refuse_errors
 from harness.cloud.vbr import (
@@ -31,6 +30,7 @@ from harness.cloud.vbr import (
     group_of,
     local_asn,
 )
+from harness.cloud.vbr_site_rules import ADDRESSES, SITES
 
 Rule = Callable[[VbrEstate], Iterator[Finding]]
 
@@ -44,69 +44,13 @@ _LEGAL_LOCAL = f"{DEFAULT_ASN}, {', '.join(f'{low}-{high}' for low, high in LOCA
 
 def validate(estate: VbrEstate) -> list[Finding]:
     """Every finding of every rule, errors first. Rules that need sound addresses run once those are."""
-    return judge(estate, ADDRESSES) or judge(estate, RULES)
+    found = judge(estate, ADDRESSES)
+    return found or judge(estate, RULES)
 
 
 def require_valid(estate: VbrEstate) -> list[Finding]:
     """The warnings of an estate without errors. Raises :class:`harness.cloud.findings.Refused` with all errors otherwise."""
     return refuse_errors(validate(estate))
-
-
-def circuits_have_two_ends(estate: VbrEstate) -> Iterator[Finding]:
-    for circuit in estate.circuits:
-        for cloud, customer in circuit.pairs():
-            try:
-                near, far = ip_interface(cloud), ip_interface(customer)
-            except ValueError as error:
-                yield Finding(_circuit(circuit), f"address: {error}", "VBR-1", 'Give an address such as "10.1.1.1/30"')
-                continue
-            if near.network != far.network or near.ip == far.ip:
-                rule = f"{near} and {far} are not two addresses of one block"
-                yield Finding(_circuit(circuit), rule, "VBR-1", "Give its two ends different addresses of one block")
-            elif _no_host(near) or _no_host(far):
-                rule = f"one of {near} and {far} is the block's own or broadcast address"
-                yield Finding(_circuit(circuit), rule, "VBR-1", "Choose host addresses")
-        if IPv4Interface not in {type(_interface(cloud)) for cloud, _ in circuit.pairs()}:
-            rule = f"{circuit.cloud_address} is not an IPv4 address"
-            yield Finding(
-                _circuit(circuit), rule, "VBR-1", "A circuit has IPv4 addresses; IPv6 ones may stand beside them"
-            )
-
-
-def peer_addresses_are_addresses(estate: VbrEstate) -> Iterator[Finding]:
-    for vbr, peer in _peers(estate):
-        try:
-            ip_address(peer.ip)
-        except ValueError as error:
-            yield Finding(
-                _peer(vbr, peer), f"peer IP: {error}", "VBR-12", 'Give the IP address alone, such as "10.1.1.2"'
-            )
-
-
-def client_blocks_are_blocks(estate: VbrEstate) -> Iterator[Finding]:
-    for centre in estate.data_centres:
-        for block in centre.blocks:
-            try:
-                network = ip_network(block)
-            except ValueError as error:
-                yield Finding(f"data centre {centre.name}", f"{error}", "VBR-21", "Give a block without host bits")
-                continue
-            if network.num_addresses < 32:
-                rule = f"{block} is too small for a gateway and clients"
-                yield Finding(f"data centre {centre.name}", rule, "VBR-21", "Give a block of 32 addresses or more")
-
-
-def blocks_do_not_overlap(estate: VbrEstate) -> Iterator[Finding]:
-    named = [(f"VPC {vpc.name}", vpc.cidr, "ECMP-1") for vpc in estate.vpcs]
-    named += [(f"data centre {dc.name}", block, "ECMP-1") for dc in estate.data_centres for block in dc.blocks]
-    named += [
-        (_circuit(circuit), str(ip_interface(cloud).network), "VBR-1")
-        for circuit in estate.circuits
-        for cloud, _ in circuit.pairs()
-    ]
-    for (left, a, spec), (right, b, _) in itertools.combinations(named, 2):
-        if ip_network(a).overlaps(ip_network(b)):
-            yield Finding(left, f"{a} overlaps {b} of {right}", spec, "Give one of the two another block")
 
 
 def circuits_lead_from_a_vbr_to_a_data_centre(estate: VbrEstate) -> Iterator[Finding]:
@@ -119,19 +63,6 @@ def circuits_lead_from_a_vbr_to_a_data_centre(estate: VbrEstate) -> Iterator[Fin
             if name not in known:
                 rule = f"{kind} {name!r} does not exist"
                 yield Finding(_circuit(circuit), rule, "VBR-1", f"Choose one of {', '.join(sorted(known)) or 'those'}")
-
-
-def names_are_unique(estate: VbrEstate) -> Iterator[Finding]:
-    named = {
-        "VBR": [vbr.name for vbr in estate.vbrs],
-        "circuit": [circuit.name for circuit in estate.circuits],
-        "data centre": [centre.name for centre in estate.data_centres],
-    }
-    named |= {f"VBR {vbr.name}, BGP group": [group.name for group in vbr.groups] for vbr in estate.vbrs}
-    for kind, names in named.items():
-        for name, count in Counter(names).items():
-            if count > 1:
-                yield Finding(f"{kind} {name}", f"{count} have this name", "VBR-25", "Rename all but one")
 
 
 def peers_are_behind_circuits(estate: VbrEstate) -> Iterator[Finding]:
@@ -158,19 +89,23 @@ def peer_asns_are_legal(estate: VbrEstate) -> Iterator[Finding]:
     for vbr, group in _groups(estate):
         if not 1 <= group.peer_asn <= 4294967295:
             rule = f"peer ASN {group.peer_asn} is not in 1 to 4294967295"
-            yield Finding(_group(vbr, group), rule, "VBR-4", "Give the data centre's ASN, of two or four bytes")
+            yield Finding(
+                _group(vbr, group), rule, "VBR-4", "Give the data centre's ASN, of two or four bytes", field="peer_asn"
+            )
         elif group.peer_asn == AS_TRANS:
             rule = f"peer ASN {AS_TRANS} is AS_TRANS, which stands for four-byte ASNs (RFC 6793)"
-            yield Finding(_group(vbr, group), rule, "VBR-4", "Give the data centre's own ASN")
+            yield Finding(_group(vbr, group), rule, "VBR-4", "Give the data centre's own ASN", field="peer_asn")
 
 
 def local_asns_are_legal(estate: VbrEstate) -> Iterator[Finding]:
-    named = [(_group(vbr, group), group.local_asn) for vbr, group in _groups(estate) if group.local_asn is not None] + [
-        (f"ECR {ecr.name}", ecr.asn) for ecr in estate.ecrs
-    ]
-    for owner, asn in named:
+    named = [
+        (_group(vbr, group), group.local_asn, "local_asn")
+        for vbr, group in _groups(estate)
+        if group.local_asn is not None
+    ] + [(f"ECR {ecr.name}", ecr.asn, "asn") for ecr in estate.ecrs]
+    for owner, asn, field in named:
         if asn != DEFAULT_ASN and not any(low <= asn <= high for low, high in LOCAL_ASN_RANGES):
-            yield Finding(owner, f"local ASN {asn} is not allowed", "VBR-5", f"Choose {_LEGAL_LOCAL}")
+            yield Finding(owner, f"local ASN {asn} is not allowed", "VBR-5", f"Choose {_LEGAL_LOCAL}", field=field)
 
 
 def local_asn_needs_privilege(estate: VbrEstate) -> Iterator[Finding]:
@@ -181,7 +116,7 @@ def local_asn_needs_privilege(estate: VbrEstate) -> Iterator[Finding]:
                 "Associate the VBR with an ECR that has this ASN before BGP is configured; "
                 "where no ECR can be used, ask the account manager for the privilege"
             )
-            yield Finding(_group(vbr, group), rule, "VBR-26", remedy)
+            yield Finding(_group(vbr, group), rule, "VBR-26", remedy, field="local_asn")
 
 
 def local_asn_is_the_ecrs(estate: VbrEstate) -> Iterator[Finding]:
@@ -189,7 +124,9 @@ def local_asn_is_the_ecrs(estate: VbrEstate) -> Iterator[Finding]:
         ecr, asn = ecr_of(estate, vbr), local_asn(estate, vbr, group)
         if ecr is not None and asn != ecr.asn:
             rule = f"local ASN {asn} differs from {ecr.asn} of the associated ECR {ecr.name}"
-            yield Finding(_group(vbr, group), rule, "VBR-6", "Leave the local ASN out: it is then the ECR's")
+            yield Finding(
+                _group(vbr, group), rule, "VBR-6", "Leave the local ASN out: it is then the ECR's", field="local_asn"
+            )
 
 
 def ecr_associations_are_sound(estate: VbrEstate) -> Iterator[Finding]:
@@ -212,7 +149,9 @@ def groups_fit_the_vbrs_family(estate: VbrEstate) -> Iterator[Finding]:
     for vbr, group in _groups(estate):
         if group.protocol is Protocol.IPV6 and not vbr.ipv6:
             rule = f"protocol IPv6, but VBR {vbr.name} has IPv6 disabled"
-            yield Finding(_group(vbr, group), rule, "VBR-8", "Enable IPv6 on the VBR first, or choose IPv4")
+            yield Finding(
+                _group(vbr, group), rule, "VBR-8", "Enable IPv6 on the VBR first, or choose IPv4", field="protocol"
+            )
 
 
 def keys_fit_tcp_md5(estate: VbrEstate) -> Iterator[Finding]:
@@ -221,7 +160,7 @@ def keys_fit_tcp_md5(estate: VbrEstate) -> Iterator[Finding]:
         key = group.key
         if key is not None and not (key.isprintable() and least <= len(key.encode()) <= most):
             rule = f"the BGP key is not {least} to {most} octets of printable text"
-            yield Finding(_group(vbr, group), rule, "VBR-9", "Give another key, or none")
+            yield Finding(_group(vbr, group), rule, "VBR-9", "Give another key, or none", field="key")
 
 
 def route_quotas_are_in_the_limit(estate: VbrEstate) -> Iterator[Finding]:
@@ -229,9 +168,8 @@ def route_quotas_are_in_the_limit(estate: VbrEstate) -> Iterator[Finding]:
     for vbr, group in _groups(estate):
         if not 1 <= group.route_quota <= limit:
             rule = f"BGP route quota {group.route_quota} is not in 1 to {limit}"
-            yield Finding(
-                _group(vbr, group), rule, "VBR-32", "Choose one in the limit, or ask the account manager for more"
-            )
+            remedy = "Choose one in the limit, or ask the account manager for more"
+            yield Finding(_group(vbr, group), rule, "VBR-32", remedy, field="route_quota")
 
 
 def peers_have_one_group(estate: VbrEstate) -> Iterator[Finding]:
@@ -239,7 +177,8 @@ def peers_have_one_group(estate: VbrEstate) -> Iterator[Finding]:
         if group_of(vbr, peer) is None:
             names = ", ".join(group.name for group in vbr.groups)
             rule = f"BGP group {peer.group!r} does not exist on VBR {vbr.name}"
-            yield Finding(_peer(vbr, peer), rule, "VBR-25", f"Choose {names}" if names else "Create the group first")
+            remedy = f"Choose {names}" if names else "Create the group first"
+            yield Finding(_peer(vbr, peer), rule, "VBR-25", remedy, field="group")
     for vbr in estate.vbrs:
         for ip, count in Counter(ip_address(peer.ip) for peer in vbr.peers).items():
             if count > 1:
@@ -253,7 +192,7 @@ def peers_are_of_their_groups_family(estate: VbrEstate) -> Iterator[Finding]:
         if group is not None and ip_address(peer.ip).version != group.protocol.version:
             rule = f"its address is IPv{ip_address(peer.ip).version}, its group {group.name} is {group.protocol}"
             remedy = f"Give an {group.protocol} address, or put the peer into a group of its family"
-            yield Finding(_peer(vbr, peer), rule, "VBR-31", remedy)
+            yield Finding(_peer(vbr, peer), rule, "VBR-31", remedy, field="ip")
 
 
 def bfd_hop_counts_are_legal(estate: VbrEstate) -> Iterator[Finding]:
@@ -261,14 +200,12 @@ def bfd_hop_counts_are_legal(estate: VbrEstate) -> Iterator[Finding]:
     for vbr, peer in _peers(estate):
         count = peer.bfd_hop_count
         if count is not None and not peer.bfd:
-            yield Finding(
-                _peer(vbr, peer), f"BFD hop count {count} without BFD", "VBR-12", "Enable BFD, or give no hop count"
-            )
+            rule, remedy = f"BFD hop count {count} without BFD", "Enable BFD, or give no hop count"
+            yield Finding(_peer(vbr, peer), rule, "VBR-12", remedy, field="bfd_hop_count")
         elif count is not None and not low <= count <= high:
             rule = f"BFD hop count {count} is not in {low} to {high}"
-            yield Finding(
-                _peer(vbr, peer), rule, "VBR-12", "Give the most devices between the two ends, 1 if there is none"
-            )
+            remedy = "Give the most devices between the two ends, 1 if there is none"
+            yield Finding(_peer(vbr, peer), rule, "VBR-12", remedy, field="bfd_hop_count")
 
 
 def direct_lines_have_hop_count_one(estate: VbrEstate) -> Iterator[Finding]:
@@ -277,7 +214,8 @@ def direct_lines_have_hop_count_one(estate: VbrEstate) -> Iterator[Finding]:
         count = DEFAULT_BFD_HOP_COUNT if peer.bfd_hop_count is None else peer.bfd_hop_count
         if circuit is not None and peer.bfd and circuit.line is not Line.BRIDGED and count != 1:
             rule = f"BFD hop count {count}, but circuit {circuit.name} is {circuit.line}"
-            yield Finding(_peer(vbr, peer), rule, "VBR-13", "Change the BFD hop count to 1", Severity.WARNING)
+            remedy = "Change the BFD hop count to 1"
+            yield Finding(_peer(vbr, peer), rule, "VBR-13", remedy, Severity.WARNING, field="bfd_hop_count")
 
 
 def advertised_networks_are_of_the_vpc(estate: VbrEstate) -> Iterator[Finding]:
@@ -318,7 +256,15 @@ def data_centres_speak_as_configured(estate: VbrEstate) -> Iterator[Finding]:
         if group is not None and centre is not None and centre.asn != group.peer_asn:
             rule = f"data centre {centre.name} speaks as AS {centre.asn}, group {group.name} says AS {group.peer_asn}"
             remedy = "Change the peer ASN of the group, or move the peer to another group"
-            yield Finding(_peer(vbr, peer), rule, "VBR-4", remedy, Severity.WARNING)
+            yield Finding(_peer(vbr, peer), rule, "VBR-4", remedy, Severity.WARNING, field="group")
+
+
+def peers_are_of_another_as(estate: VbrEstate) -> Iterator[Finding]:
+    for vbr, group in _groups(estate):
+        if group.peer_asn == local_asn(estate, vbr, group):
+            rule = f"peer ASN {group.peer_asn} is the local ASN: its sessions are internal ones (iBGP)"
+            remedy = "Give the data centre's own ASN"
+            yield Finding(_group(vbr, group), rule, "VBR-4", remedy, Severity.WARNING, field="peer_asn")
 
 
 def groups_may_loop(estate: VbrEstate) -> Iterator[Finding]:
@@ -353,16 +299,8 @@ def shows_default_asn(estate: VbrEstate, circuit: Circuit) -> bool:
     return DEFAULT_ASN in (shown or {default_local_asn(estate, vbr)})
 
 
-#: Rules of syntax: the others read addresses and would trip over a broken one.
-ADDRESSES: tuple[Rule, ...] = (
-    circuits_have_two_ends,
-    peer_addresses_are_addresses,
-    client_blocks_are_blocks,
-)
-
 RULES: tuple[Rule, ...] = (
-    names_are_unique,
-    blocks_do_not_overlap,
+    *SITES,
     circuits_lead_from_a_vbr_to_a_data_centre,
     peers_are_behind_circuits,
     a_vbr_has_at_most_eight_peers,
@@ -381,6 +319,7 @@ RULES: tuple[Rule, ...] = (
     advertised_networks_are_of_the_vpc,
     transit_routers_exist,
     data_centres_speak_as_configured,
+    peers_are_of_another_as,
     groups_may_loop,
 )
 
@@ -403,17 +342,3 @@ def _group(vbr: Vbr, group: BgpGroup) -> str:
 
 def _peer(vbr: Vbr, peer: BgpPeer) -> str:
     return f"BGP peer {peer.ip} of VBR {vbr.name}"
-
-
-def _interface(text: str) -> IPv4Interface | IPv6Interface | None:
-    try:
-        return ip_interface(text)
-    except ValueError:
-        return None
-
-
-def _no_host(interface: IPv4Interface | IPv6Interface) -> bool:
-    network = interface.network
-    if network.prefixlen >= network.max_prefixlen - 1:
-        return False
-    return interface.ip in (network.network_address, *([network.broadcast_address] if network.version == 4 else []))
