@@ -187,7 +187,7 @@ def _vbr(estate: VbrEstate, vbr: Vbr, joints: tuple[_Joint, ...]) -> Node:
                 local_address=str(ip_interface(near).ip),
                 key=group.key,
                 bfd=_bfd(estate, bfd_hop_count(peer)),
-                maximum_prefixes=MaximumPrefixes(group.route_quota, group.quota_action.value),
+                maximum_prefixes=MaximumPrefixes(group.route_quota, group.route_quota_action),
                 import_=_MARK,
                 export=_OWN_NETWORKS if vbr.transit_router is None else _CENS_ROUTES,
             )

@@ -39,7 +39,6 @@ from harness.cloud.vbr import (
     Ecr,
     EcrAssociation,
     Protocol,
-    QuotaAction,
     Vbr,
     VbrEstate,
 )
@@ -113,7 +112,7 @@ def _vbr(form: VbrForm, region: Region) -> Vbr:
             group.route_quota,
             group.description,
             group.local_asn,
-            QuotaAction(group.quota_action),
+            group.route_quota_action,
         )
         for group in form.groups
     )

@@ -59,7 +59,7 @@ class GroupForm(Form):
         description="most routes taken from a peer; over 110 only where the account's limit is raised",
         json_schema_extra={"minimum": 1},
     )
-    quota_action: Literal["drop", "teardown"] = Field(
+    route_quota_action: Literal["drop", "teardown"] = Field(
         "drop",
         description="over the quota: do not take the routes over it, or end the session (Cease/1) and start it again later",
     )

@@ -47,13 +47,6 @@ class Line(StrEnum):
     BRIDGED = "a line over a bridging device"
 
 
-class QuotaAction(StrEnum):
-    """What becomes of routes over the quota (VBR-10): they are not taken, or the session ends with Cease/1 and starts again later."""
-
-    DROP = "drop"
-    TEARDOWN = "teardown"
-
-
 @dataclass(frozen=True, slots=True)
 class Account:
     """What the account manager has granted: the local ASN is hidden by default (VBR-26), the quota's limit can be raised (VBR-32)."""
@@ -64,7 +57,11 @@ class Account:
 
 @dataclass(frozen=True, slots=True)
 class BgpGroup:
-    """Step 1: a BGP group; its peers inherit all of it (VBR-8). ``local_asn`` None: the default (:func:`local_asn`)."""
+    """Step 1: a BGP group; its peers inherit all of it (VBR-8). ``local_asn`` None: the default (:func:`local_asn`).
+
+    ``route_quota_action``† is not in the form: what becomes of a peer that exceeds the quota (VBR-10). With "drop" the routes over it
+    are not taken, with "teardown" the session ends with Cease/1 and starts again later.
+    """
 
     name: str
     peer_asn: int
@@ -73,7 +70,7 @@ class BgpGroup:
     route_quota: int = ROUTE_QUOTA
     description: str = ""
     local_asn: int | None = None
-    quota_action: QuotaAction = QuotaAction.DROP
+    route_quota_action: Literal["drop", "teardown"] = "drop"
 
 
 @dataclass(frozen=True, slots=True)

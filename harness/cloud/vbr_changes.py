@@ -15,8 +15,8 @@ from harness.cloud.vbr import DEFAULT_ASN, BgpGroup, BgpPeer, EcrAssociation, Vb
 from harness.cloud.vbr_rules import require_valid
 
 #: VBR-27: the fields of the form "Modify BGP group". ``protocol`` is its switch "Support IPv6",
-#: ``quota_action`` this project's addition (VBR-10).
-EDITABLE_IN_A_GROUP = ("protocol", "name", "peer_asn", "key", "route_quota", "description", "quota_action")
+#: ``route_quota_action`` this project's addition (VBR-10).
+EDITABLE_IN_A_GROUP = ("protocol", "name", "peer_asn", "key", "route_quota", "description", "route_quota_action")
 #: VBR-24: the fields of the form "Modify BGP peer".
 EDITABLE_IN_A_PEER = ("group", "ip", "bfd", "bfd_hop_count")
 

@@ -316,9 +316,9 @@ def test_limits_defaults_and_forms_are_the_documents() -> None:
     assert (PEERS_OF_A_VBR, DEFAULT_ASN, ROUTE_QUOTA) == (document.MOST_PEERS, document.CLOUD_ASN, document.ROUTE_QUOTA)
     assert LOCAL_ASN_RANGES == document.LOCAL_ASNS
     assert (BFD_HOP_COUNTS, DEFAULT_BFD_HOP_COUNT) == (document.BFD_HOP_COUNT, document.BFD_HOP_COUNT_DEFAULT)
-    assert {field.name for field in fields(BgpGroup)} == {*document.GROUP_FORM, "quota_action"}  # ours, VBR-10
+    assert {field.name for field in fields(BgpGroup)} == {*document.GROUP_FORM, "route_quota_action"}  # ours, VBR-10
     assert {field.name for field in fields(BgpPeer)} == set(document.PEER_FORM)
-    assert (*document.GROUP_EDIT_FORM, "quota_action") == vbr_changes.EDITABLE_IN_A_GROUP
+    assert (*document.GROUP_EDIT_FORM, "route_quota_action") == vbr_changes.EDITABLE_IN_A_GROUP
     assert vbr_changes.EDITABLE_IN_A_PEER == document.PEER_FORM
     assert BgpGroup("g", 65010).route_quota == document.ROUTE_QUOTA
     assert BgpPeer("g", "10.1.1.2").bfd is False
