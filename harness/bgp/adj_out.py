@@ -41,6 +41,12 @@ class AdjRibOut:
         """Whether there is something to look at or to send."""
         return bool(self._waiting) or self._marker_due
 
+    def slices(self) -> list[bytes]:
+        """What the neighbour was told, as NLRI (with path ids where ADD-PATH is sent)."""
+        if not self._add_path:
+            return list(self.sent)
+        return [with_path_id(row[0], prefix) for prefix, advert in self.sent.items() for row in advert]
+
     def mark(self, prefixes: Iterable[bytes]) -> None:
         """These may have changed."""
         self._waiting.update(dict.fromkeys(prefixes))

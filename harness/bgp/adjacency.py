@@ -64,6 +64,7 @@ class Adjacency:
         self.outbound: dict[Family, AdjRibOut] = {}
         self.established_at: float | None = None
         self.last_down: str | None = None
+        self.up: signals.Up | None = None
         self._around = around
         self._answering: set[Family] = set()
         self._conn: int | None = None
@@ -170,6 +171,7 @@ class Adjacency:
     def _up(self, up: signals.Up) -> None:
         session, around = up.session, self._around
         self._conn = up.conn
+        self.up = up
         self.established_at = around.shell.now()
         source = Source(
             self.name,
@@ -202,7 +204,7 @@ class Adjacency:
         around.wake()
 
     def _down(self, down: signals.Down) -> None:
-        self._conn = None
+        self._conn = self.up = None
         self.established_at = None
         self.last_down = down.reason
         for inbound in self.inbound.values():

@@ -121,6 +121,12 @@ def show_nexthops(context: typer.Context, as_json: Json = False) -> None:
     _print(_ask(context, "show.nexthops"), as_json, render.next_hops)
 
 
+@show.command("monitors")
+def show_monitors(context: typer.Context, as_json: Json = False) -> None:
+    """Who looks on: BMP stations, MRT dumps, the place of the metrics."""
+    _print(_ask(context, "show.monitors"), as_json, render.monitors)
+
+
 @show.command("config")
 def show_config(context: typer.Context) -> None:
     """The running configuration as JSON, keys masked."""
@@ -217,6 +223,14 @@ def clear(
         print(_ask(context, "neighbor.reset", name=name))
     else:
         print(_ask(context, "clear.soft", name=name, direction=soft.value, stored=stored))
+
+
+@app.command("dump")
+def dump(
+    context: typer.Context, file: Annotated[Path, typer.Argument(help="The file to write, on the speaker's machine.")]
+) -> None:
+    """Have the speaker write its table now, as an MRT file (TABLE_DUMP_V2)."""
+    print(_ask(context, "mrt.table", file=str(file.absolute())))
 
 
 @app.command("mrt")

@@ -20,6 +20,7 @@ from pydantic_core import ErrorDetails
 from harness.bgp.as_path import AS_TRANS
 from harness.bgp.attributes import community, large_community
 from harness.bgp.bfd_options import BfdOptions
+from harness.bgp.monitoring_options import BmpCollector, MetricsOptions, MrtOptions
 from harness.bgp.neighbor_options import MaximumPrefixes, Options
 from harness.bgp.prefix_list import PrefixRange
 
@@ -260,6 +261,9 @@ class SpeakerConfig(Options):
     resolve_via_default: bool = Field(False, description="let the default route reach next hops")
     listen: tuple[str, ...] = Field(("0.0.0.0", "::"), description="addresses to listen on; none: dial only")
     port: int = Field(179, ge=1, le=65535, description="TCP port listened on")
+    bmp: tuple[BmpCollector, ...] = Field((), description="BMP stations to connect to (RFC 7854)")
+    mrt: MrtOptions | None = Field(None, description="MRT dumps (RFC 6396); default: none")
+    metrics: MetricsOptions | None = Field(None, description="figures for Prometheus; default: not served")
 
     _check_asn = field_validator("asn")(_asn)
     _check_hold = field_validator("hold_time")(_hold_time)
@@ -288,6 +292,14 @@ class SpeakerConfig(Options):
     @classmethod
     def _listen(cls, values: tuple[str, ...]) -> tuple[str, ...]:
         return tuple(str(parse_address(v)) for v in values)
+
+    @field_validator("bmp")
+    @classmethod
+    def _stations(cls, stations: tuple[BmpCollector, ...]) -> tuple[BmpCollector, ...]:
+        names = [station.name for station in stations]
+        if twice := sorted({name for name in names if names.count(name) > 1}):
+            raise ValueError(f"station {twice[0]} is there twice; keep one")
+        return stations
 
     @model_validator(mode="after")
     def _unique(self) -> Self:

@@ -54,6 +54,16 @@ class Conversation:
         self._told = [False, False]
         self._decoded = decoded
 
+    @classmethod
+    def joined(cls, opens: tuple[Open, Open], unread: tuple[bytes, bytes], *, decoded: bool = True) -> Conversation:
+        """A conversation that is under way: the OPENs of 0 and 1, and what has come of messages that are not complete yet."""
+        conversation = cls(decoded=decoded)
+        conversation._opens = list(opens)
+        conversation._agree()
+        for speaker, data in enumerate(unread):
+            conversation.hear(speaker, data)
+        return conversation
+
     def session(self, speaker: int) -> Session:
         """The context in which messages of ``speaker`` are read: that of the other end, for which they are meant."""
         return self._sessions[speaker]

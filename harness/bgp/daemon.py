@@ -26,6 +26,7 @@ from harness.bgp.commands import methods
 from harness.bgp.config import ConfigError, Neighbor, SpeakerConfig, load_config, schema
 from harness.bgp.kernel import NetlinkKernel
 from harness.bgp.log_lines import line
+from harness.bgp.monitors import Monitors
 from harness.bgp.shows import Shows
 from harness.bgp.speaker import Speaker
 from harness.bgp.transport import Transport, md5_failures
@@ -116,14 +117,17 @@ async def run(config: SpeakerConfig, control: Path | None = None, *, log: EventL
         raise ConfigError("router_id is not given and no interface has an IPv4 address to take it from; set router_id")
     bfd = BfdWatch(loop, log, lambda name, reason: speaker.path_lost(name, reason))
     speaker = shell.speaker = Speaker(config, router_id, shell, kernel, log, bfd)
+    shows = Shows(speaker, shell.now)
+    monitors = Monitors(speaker, shows, shell.transport.ports, control)
     server = None
     ended = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, ended.set)
     try:
         if control is not None:
-            server = ControlServer(control, methods(speaker, Shows(speaker, shell.now)), log)
+            server = ControlServer(control, methods(speaker, shows) | monitors.methods(), log)
             await server.start()
+        await monitors.apply(config)
         log.emit("start", asn=config.asn, router_id=str(router_id), swept=kernel.swept)
         kernel.follow(loop, speaker.next_hops_changed, speaker.routes_lost, speaker.routes_dropped)
         speaker.start()
@@ -133,6 +137,7 @@ async def run(config: SpeakerConfig, control: Path | None = None, *, log: EventL
     finally:
         speaker.stop()
         bfd.companion.close()
+        await monitors.close()
         await shell.transport.shut()
         if server is not None:
             await server.close()

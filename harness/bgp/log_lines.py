@@ -87,6 +87,10 @@ FORMS: dict[str, Callable[[Event], str]] = {
     "clear": lambda e: f"{e['peer']}: soft clear {e['direction']}",
     "connection.refused": lambda e: f"from {e['address']}: {e['reason']}",
     "dial.waiting": lambda e: f"{e['peer']}: {e['reason']}",
+    "bmp.up": lambda e: f"station {e['station']}: connected",
+    "bmp.down": lambda e: f"station {e['station']}: {e['reason']}",
+    "bmp.dropped": lambda e: f"station {e['station']}: given up, {e['reason']} ({e['drops']} times so far)",
+    "mrt.failed": lambda e: f"{e['file']} cannot be written: {e['reason']}",
     "update.error": lambda e: f"{e['peer']}: {'; '.join(e['errors'])}",
 }
 _HIDDEN = {"seq", "time", "type"}

@@ -197,8 +197,13 @@ class Framer:
 
     @property
     def pending(self) -> int:
-        """Octets of a message that is not complete yet."""
+        """How many octets of a message that is not complete yet are here."""
         return len(self._rest)
+
+    @property
+    def rest(self) -> bytes:
+        """Those octets."""
+        return self._rest
 
 
 def check_header(header: bytes, max_length: int = STANDARD_LENGTH) -> ProtocolError | None:

@@ -16,8 +16,9 @@ from ipaddress import ip_address
 from harness.bgp import as_path
 from harness.bgp import prefixes as nlri
 from harness.bgp.attribute_codec import decode_block
+from harness.bgp.attribute_table import Code
 from harness.bgp.attributes import Attributes, Origin, community_text, extended_community_text
-from harness.bgp.errors import ProtocolError
+from harness.bgp.errors import ProtocolError, UpdateError
 from harness.bgp.messages import HEADER_LENGTH, MessageType, Notification, check_header
 from harness.bgp.mrt import STATE_NUMBERS, Message, Other, PeerIndex, Record, Routes, StateChange, TablePeer
 from harness.bgp.prefixes import Family
@@ -121,6 +122,10 @@ def table_attributes(block: bytes) -> tuple[Attributes, bytes]:
     """
     read = decode_block(block, _CONTEXT[True, False])
     next_hop = read.attributes.next_hop
+    for fault in read.faults:
+        if fault.code == Code.NEXT_HOP and fault.subcode == UpdateError.INVALID_NEXT_HOP_ATTRIBUTE:
+            # In a table 0.0.0.0 is no error: it stands with the speaker's own routes.
+            next_hop = fault.data[-4:]
     if read.reach is not None:
         whole, at = read.reach
         value = whole[at:]

@@ -104,6 +104,11 @@ class Peer:
         """The numbers of the TCP connections that stand."""
         return tuple(c.conn for c in self._connections() if c.stands and c.conn is not None)
 
+    def unread(self, conn: int) -> bytes:
+        """What has come of a message on that connection that is not complete yet."""
+        connection = self._of(conn)
+        return b"" if connection is None else connection.framer.rest
+
     def connection_id(self) -> int:
         """A fresh number for a connection the shell accepted."""
         return self._shared.number()

@@ -158,6 +158,29 @@ def fib(result: dict[str, Any], *, color: bool = False, width: int = WIDE) -> st
     return _text(table, color, width)
 
 
+def monitors(result: dict[str, Any], *, color: bool = False, width: int = WIDE) -> str:
+    """``show.monitors``."""
+    lines = []
+    if result["bmp"]:
+        table = _table("BMP station", "State", "For", "Octets", "Drops", "Reason")
+        for row in result["bmp"]:
+            state = Text("connected", "green") if row["connected"] else Text("not connected", "red")
+            table.add_row(
+                row["station"],
+                state,
+                _duration(row["uptime"]) if row["connected"] else "",
+                str(row["octets"]),
+                str(row["drops"]),
+                row["reason"] or "",
+            )
+        lines.append(_text(table, color, width))
+    if result["mrt"]:
+        lines.append(f"MRT: {result['mrt']['records']} records written to {result['mrt']['updates']}")
+    if result["metrics"]:
+        lines.append(f"metrics: {result['metrics']}")
+    return "\n".join(lines) or "nobody looks on; see bmp, mrt and metrics in vbrlab-bgpd --schema"
+
+
 def next_hops(result: list[dict[str, Any]], *, color: bool = False, width: int = WIDE) -> str:
     """``show.nexthops``."""
     if not result:

@@ -319,6 +319,15 @@ class Transport:
         connection = self._connections.get((name, conn))
         return connection is not None and connection.writable
 
+    def ports(self, name: str, conn: int) -> tuple[int, int]:
+        """Local and remote TCP port of a connection that stands; zeros where it does not."""
+        connection = self._connections.get((name, conn))
+        if connection is None or connection.transport is None:
+            return 0, 0
+        ends = (connection.transport.get_extra_info(end) for end in ("sockname", "peername"))
+        local, remote = (end[1] if end else 0 for end in ends)
+        return local, remote
+
     def close(self, name: str, conn: int) -> None:
         connection = self._connections.pop((name, conn), None)
         if connection is not None and connection.transport is not None:
