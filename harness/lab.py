@@ -218,7 +218,7 @@ class Lab:
 
     async def route_tables(self) -> list[RouteTable]:
         """The tables that the documents print, of every node that has one, in the plan's order."""
-        documented = (Role.TRANSIT_ROUTER, Role.VBR, Role.VPC, Role.VPN, Role.DEVICE)
+        documented = (Role.TRANSIT_ROUTER, Role.VBR, Role.VPN_GATEWAY, Role.VPC, Role.VPN, Role.DEVICE)
         nodes = [node for role in documented for node in self.having(role) if "bgp" in node.daemons]
         return list(await asyncio.gather(*(node.route_table() for node in nodes)))
 
@@ -280,6 +280,9 @@ class Lab:
     async def _change_node(self, old: Node, new: Node) -> None:
         handle = self[new.name]
         handle.plan = new
+        for route in old.routes:
+            if route not in new.routes:
+                handle.mn.delete_route(route)
         for route in new.routes:
             if route not in old.routes:
                 handle.mn.add_route(route)

@@ -17,7 +17,7 @@ from harness.cloud.build import WIRING
 from harness.daemon import Daemon
 from harness.net.namespace import Namespace
 from harness.net.records import RouteInfo
-from harness.net.requests import Protocol
+from harness.net.requests import Protocol, RouteKind
 from harness.net.rtnl import Rtnl
 from harness.plan import Node, Plan, Role
 from harness.stream import NotInTime
@@ -183,6 +183,7 @@ class NodeHandle:
             Role.VPN: self._connection_table,
             Role.VBR: self._vbr_table,
             Role.DEVICE: self._device_table,
+            Role.VPN_GATEWAY: self._gateway_table,
         }
         if self.plan.role not in readers:
             raise LookupError(f"{self.name}: no document prints a table for a {self.plan.role}; see kernel_routes()")
@@ -264,6 +265,38 @@ class NodeHandle:
             for hop in self.kernel_hops(Protocol.STATIC)
         ]
         return RouteTable(title, columns, (*to_vpc, *learned.rows))
+
+    async def _gateway_table(self) -> RouteTable:
+        sides = self.lab.roles_of_neighbors(self.name)
+        words = {True: "Learned from the VPC", False: "Learned from the data centre side"}
+        return from_bgp(
+            f"BGP route table of {self.plan.label}",
+            ("Destination CIDR block", "Source"),
+            await self.usable_paths(),
+            self.kernel_hops(),
+            lambda path: (path.prefix, words[sides[path.peer] is Role.VPC]),
+        )
+
+    def custom_table(self, name: str) -> RouteTable:
+        """A custom route table of a VPC (:class:`harness.plan.RoutingTable`), as the console prints one."""
+        number = next(table.number for table in self.plan.tables if table.name == name)
+        names = self.interface_names()
+        links = {e.interface: console_name(link.name) for e, link in self.lab.plan.interfaces(self.name) if link.name}
+        rows = []
+        for route in self.rtnl.routes(table=number, family=socket.AF_INET):
+            for hop in route.gateways if route.kind == RouteKind.UNICAST else ():
+                interface = names.get(hop.ifindex or 0, "?")
+                local = hop.gateway is None
+                rows.append(
+                    (
+                        str(route.prefix),
+                        "Local" if local else links.get(interface, interface),
+                        "System" if local else "Custom",
+                    )
+                )
+        return RouteTable(
+            f"Route table {name} of {self.plan.label}", ("Destination CIDR block", "Next hop", "Route type"), rows
+        )
 
     async def _device_table(self) -> RouteTable:
         sides = self.lab.roles_of_neighbors(self.name)

@@ -38,11 +38,15 @@ class Role(StrEnum):
     VPC = "vpc"
     ECS = "ecs"
     VBR = "vbr"
+    VPN_GATEWAY = "vpn-gateway"
 
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """A static kernel route. ``onlink`` means the gateway is reached on ``device`` though no prefix covers it."""
+    """A static kernel route. ``onlink`` means the gateway is reached on ``device`` though no prefix covers it.
+
+    ``table`` is the number of a :class:`RoutingTable` of the node (None: the main one). ``unreachable`` answers with an ICMP error.
+    """
 
     prefix: str
     gateway: str | None = None
@@ -51,13 +55,29 @@ class Route:
     metric: int | None = None
     source: str | None = None
     local: bool = False
+    table: int | None = None
+    unreachable: bool = False
 
     def __post_init__(self) -> None:
         ipaddress.ip_network(self.prefix)
         if self.gateway is not None:
             ipaddress.ip_address(self.gateway)
-        if self.gateway is None and self.device is None:
+        if self.gateway is None and self.device is None and not self.unreachable:
             raise PlanError(f"route {self.prefix}: neither gateway nor device is given; name at least one")
+
+
+@dataclass(frozen=True, slots=True)
+class RoutingTable:
+    """A kernel table beside the main one: packets that come in by ``interfaces``, or are from ``sources``, look here first."""
+
+    name: str
+    number: int
+    interfaces: tuple[str, ...] = ()
+    sources: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not 1000 <= self.number < 2000:
+            raise PlanError(f"routing table {self.name}: number {self.number} is not in 1000 to 1999; choose one there")
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,6 +231,7 @@ class Node:
     sysctls: Mapping[str, str] = field(default_factory=dict)
     speaker: Speaker | None = None
     tunnel: Tunnel | None = None
+    tables: tuple[RoutingTable, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,11 @@ import importlib
 from types import ModuleType
 
 #: Module of each scenario, by the name that commands take.
-SCENARIOS = {"ipsec-ecmp": "topologies.ipsec_ecmp", "vbr": "topologies.vbr"}
+SCENARIOS = {
+    "ipsec-ecmp": "topologies.ipsec_ecmp",
+    "vbr": "topologies.vbr",
+    "vpn-gateway": "topologies.vpn_gateway",
+}
 
 
 class UnknownScenario(LookupError):

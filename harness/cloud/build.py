@@ -8,17 +8,17 @@ which stands in no documented table.
 
 from __future__ import annotations
 
-from ipaddress import IPv4Interface, IPv4Network
+from dataclasses import replace
+from ipaddress import IPv4Network
 
-from harness.cloud.resources import DataCentre, Estate, GatewayDevice, IpsecConnection, TransitRouter, Vpc
+from harness.cloud.build_data_centre import PROVIDER_CLOUD_SIDE, attach_data_centre, attach_internet, cloud_tunnel
+from harness.cloud.resources import Estate, IpsecConnection, TransitRouter, Vpc
 from harness.cloud.rules import require_valid
-from harness.cloud.sites import attach_clients, attach_instances, bgp_identifier
-from harness.plan import End, Link, Neighbor, Node, Plan, Role, Route, Rule, Speaker, Tunnel
+from harness.cloud.sites import attach_instances
+from harness.plan import End, Link, Neighbor, Node, Plan, Role, Route, Rule, Speaker
 
 #: Addresses of the links inside the cloud (RFC 2544). They are wiring, not routes of any documented table.
 WIRING = IPv4Network("198.18.0.0/15")
-#: Where the provider's routers answer towards the cloud's gateways (RFC 5737).
-PROVIDER_CLOUD_SIDE = "192.0.2.254"
 #: ASN of a VPC inside the cloud; it appears in AS_PATHs only.
 VPC_ASN = 64512
 #: Set by a transit router on what it learns from an IPsec connection, so that it goes to no other one (ECMP-41).
@@ -36,8 +36,13 @@ def compile_estate(estate: Estate) -> Plan:
     nodes: list[Node] = []
     links: list[Link] = []
     for centre in estate.data_centres:
-        _data_centre(estate, centre, nodes, links)
-    _internet(estate, nodes, links)
+        numbers = {device.name: number for number, device in enumerate(centre.devices, 1)}
+        attach_data_centre(
+            centre, estate.timers, lambda device, of=numbers: f"IPsec connection {of[device.name]}", nodes, links
+        )
+    attach_internet(
+        estate.data_centres, [(each.node, each.gateway_address) for each in estate.ipsec_connections], nodes, links
+    )
     for connection in estate.ipsec_connections:
         _ipsec_connection(estate, connection, wiring, nodes, links)
     for router in estate.transit_routers:
@@ -72,104 +77,6 @@ class _Wiring:
         return self._addresses[link, node]
 
 
-def _data_centre(estate: Estate, centre: DataCentre, nodes: list[Node], links: list[Link]) -> None:
-    prefix = IPv4Network(centre.lan).prefixlen
-    router, lan = f"{centre.name}-router", f"{centre.name}-lan"
-    attach_clients(centre.name, router, centre.blocks, nodes, links)
-    inner = tuple(f"{device.clients_next_hop}/{prefix}" for device in centre.devices)
-    neighbors = tuple(
-        Neighbor(
-            f"{centre.name} {device.name}",
-            device.private_address,
-            device.asn,
-            local_address=device.clients_next_hop,
-            export=(Rule("deny"),),
-        )
-        for device in centre.devices
-    )
-    speaker = Speaker(
-        centre.devices[0].asn,
-        bgp_identifier(inner),
-        neighbors,
-        multipath=_MULTIPATH,
-        multipath_ibgp=_MULTIPATH,
-        hold_time=estate.timers.hold_time,
-        connect_retry_time=estate.timers.connect_retry_time,
-    )
-    nodes.append(Node(router, Role.ROUTER, "Data-centre router", "Data centre", forwarding=True, speaker=speaker))
-    nodes.append(Node(lan, Role.SWITCH, f"LAN {centre.lan}", "Data centre"))
-    links.append(Link(End(router, "lan", inner), End(lan, "router")))
-    for number, device in enumerate(centre.devices, 1):
-        nodes.append(_device(estate, centre, device, number))
-        private = End(device.name, "private", (f"{device.private_address}/{prefix}",))
-        links.append(Link(private, End(lan, device.name)))
-
-
-def _device(estate: Estate, centre: DataCentre, device: GatewayDevice, number: int) -> Node:
-    timers = estate.timers
-    cloud = Neighbor(
-        f"IPsec connection {number}",
-        device.neighbor,
-        device.neighbor_asn,
-        local_address=str(IPv4Interface(device.tunnel_address).ip),
-        ebgp_multihop=device.ebgp_multihop,
-        fall_over=True,
-    )
-    # No document joins the devices to the data-centre router by BGP; without it the data centre could not notice a lost tunnel.
-    inner = Neighbor(
-        f"{centre.name} router",
-        device.clients_next_hop,
-        device.asn,
-        next_hop_self=True,
-        export=(Rule("deny", local=True),),
-    )
-    speaker = Speaker(
-        device.asn,
-        bgp_identifier((device.public_address, device.private_address)),
-        (cloud, inner),
-        device.networks,
-        hold_time=timers.hold_time,
-        connect_retry_time=timers.connect_retry_time,
-    )
-    tunnel = Tunnel(
-        f"{device.name} to {device.gateway_address}",
-        device.public_address,
-        device.gateway_address,
-        device.public_address,
-        device.gateway_address,
-        device.key,
-        "ipsec0",
-        device.tunnel_address,
-        "none",
-        device.ike,
-        device.esp,
-        dpd_delay=timers.dpd_delay,
-        retransmit_timeout=timers.retransmit_timeout,
-        retransmit_tries=timers.retransmit_tries,
-    )
-    routes = (
-        Route(f"{device.gateway_address}/32", device.provider_next_hop, "outside1", onlink=True),
-        *(Route(block, device.clients_next_hop) for block in centre.blocks),
-    )
-    label = f"On-premises gateway device {number}"
-    return Node(
-        device.name, Role.DEVICE, label, "Data centre", routes=routes, forwarding=True, speaker=speaker, tunnel=tunnel
-    )
-
-
-def _internet(estate: Estate, nodes: list[Node], links: list[Link]) -> None:
-    devices = [device for centre in estate.data_centres for device in centre.devices]
-    routes = [Route(f"{device.public_address}/32", device=f"to-{device.name}") for device in devices]
-    routes += [Route(f"{c.gateway_address}/32", device=f"to-{c.node}") for c in estate.ipsec_connections]
-    nodes.append(Node("internet", Role.INTERNET, "Internet", "Internet", routes=tuple(routes), forwarding=True))
-    for device in devices:
-        near = End("internet", f"to-{device.name}", (f"{device.provider_next_hop}/32",))
-        links.append(Link(End(device.name, "outside1", (f"{device.public_address}/32",)), near))
-    for connection in estate.ipsec_connections:
-        near = End("internet", f"to-{connection.node}", (f"{PROVIDER_CLOUD_SIDE}/32",))
-        links.append(Link(near, End(connection.node, "internet", (f"{connection.gateway_address}/32",))))
-
-
 def _ipsec_connection(
     estate: Estate, connection: IpsecConnection, wiring: _Wiring, nodes: list[Node], links: list[Link]
 ) -> None:
@@ -199,21 +106,18 @@ def _ipsec_connection(
             hold_time=timers.hold_time,
             connect_retry_time=timers.connect_retry_time,
         )
-    tunnel = Tunnel(
-        connection.name,
-        connection.gateway_address,
-        gateway.address,
-        connection.gateway_address,
-        gateway.address,
-        connection.key,
-        "ipsec0",
-        f"{connection.local_bgp_address}/{block.prefixlen}",
-        "start" if connection.effective_immediately else "traffic",
-        connection.ike,
-        connection.esp,
-        dpd_delay=timers.dpd_delay,
-        retransmit_timeout=timers.retransmit_timeout,
-        retransmit_tries=timers.retransmit_tries,
+    tunnel = replace(
+        cloud_tunnel(
+            connection.name,
+            connection.gateway_address,
+            gateway.address,
+            connection.key,
+            f"{connection.local_bgp_address}/{block.prefixlen}",
+            connection.effective_immediately,
+            timers,
+        ),
+        ike=connection.ike,
+        esp=connection.esp,
     )
     # No default route: what has no tunnel must find no way out in clear.
     uplink = Route(f"{gateway.address}/32", PROVIDER_CLOUD_SIDE, "internet", onlink=True)
@@ -324,4 +228,5 @@ def _vpc(estate: Estate, vpc: Vpc, wiring: _Wiring, nodes: list[Node], links: li
 
 def _region_port(estate: Estate, router: str) -> str:
     """The interface name towards the transit router of another region."""
-    return next(r.region for r in estate.transit_routers if r.name == router).split("(")[1].rstrip(")").lower()
+    region = next(each.region for each in estate.transit_routers if each.name == router)
+    return region.split("(")[-1].rstrip(")").lower().replace(" ", "-")

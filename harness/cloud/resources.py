@@ -15,8 +15,31 @@ from harness.plan import Esp, Ike
 
 
 class Region(StrEnum):
+    """Regions by the console's names: those of document 002, and some that it leaves out."""
+
     HANGZHOU = "China (Hangzhou)"
     SHANGHAI = "China (Shanghai)"
+    QINGDAO = "China (Qingdao)"
+    BEIJING = "China (Beijing)"
+    ZHANGJIAKOU = "China (Zhangjiakou)"
+    HOHHOT = "China (Hohhot)"
+    SHENZHEN = "China (Shenzhen)"
+    HONG_KONG = "China (Hong Kong)"
+    TOKYO = "Japan (Tokyo)"
+    SINGAPORE = "Singapore"
+    SYDNEY = "Australia (Sydney)"
+    KUALA_LUMPUR = "Malaysia (Kuala Lumpur)"
+    JAKARTA = "Indonesia (Jakarta)"
+    FRANKFURT = "Germany (Frankfurt)"
+    LONDON = "UK (London)"
+    VIRGINIA = "US (Virginia)"
+    SILICON_VALLEY = "US (Silicon Valley)"
+    DUBAI = "UAE (Dubai)"
+    CHENGDU = "China (Chengdu)"
+    GUANGZHOU = "China (Guangzhou)"
+    SEOUL = "South Korea (Seoul)"
+    MANILA = "Philippines (Manila)"
+    BANGKOK = "Thailand (Bangkok)"
 
 
 #: Zones that an Enterprise Edition transit router supports, by region, as far as the document names any (ECMP-27, ECMP-36).
@@ -125,7 +148,7 @@ class GatewayDevice:
     """An on-premises gateway device as its own configuration has it (ECMP-12, ECMP-33).
 
     ``gateway_address`` is the cloud side's address that the device was told; keys and proposals are the device's own, so that a
-    device can be wrong where a user's would be.
+    device can be wrong where a user's would be. ``blocks`` are client blocks behind the device itself.
     """
 
     name: str
@@ -143,16 +166,22 @@ class GatewayDevice:
     ike: Ike = Ike()
     esp: Esp = Esp()
     ebgp_multihop: int = 255
+    blocks: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class DataCentre:
-    """The data centre: its client blocks, its inner LAN, its gateway devices (ECMP-2)."""
+    """The data centre: its client blocks, its inner LAN, its gateway devices (ECMP-2).
+
+    ``asn`` is its router's (None: the devices'). With ``mesh`` the devices speak BGP with one another too.
+    """
 
     name: str
     blocks: tuple[str, ...]
     lan: str
     devices: tuple[GatewayDevice, ...]
+    asn: int | None = None
+    mesh: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,11 +10,26 @@ import itertools
 import re
 from collections.abc import Callable, Iterator
 from ipaddress import IPv4Address, IPv4Network, ip_network
+from typing import Protocol
 
 from harness.cloud.findings import Finding, Severity, judge, refuse_errors
-from harness.cloud.resources import SUPPORTED_ZONES, Estate, IpsecConnection
+from harness.cloud.resources import SUPPORTED_ZONES, CustomerGateway, DataCentre, Estate, IpsecConnection, Vpc
 
 Rule = Callable[[Estate], Iterator[Finding]]
+
+
+class Sited(Protocol):
+    """What estates of every kind with gateway devices have, for the rules that they share."""
+
+    @property
+    def vpcs(self) -> tuple[Vpc, ...]: ...
+
+    @property
+    def customer_gateways(self) -> tuple[CustomerGateway, ...]: ...
+
+    @property
+    def data_centres(self) -> tuple[DataCentre, ...]: ...
+
 
 #: ECMP-5: both backslash and vertical bar are legal, the double quote and the space are not.
 KEY = re.compile(r"[A-Za-z0-9~`!@#$%^&*()_\-+={}\[\]\\|;:',.<>/?]{1,100}")
@@ -35,15 +50,16 @@ def require_valid(estate: Estate) -> list[Finding]:
     return refuse_errors(validate(estate))
 
 
-def blocks_do_not_overlap(estate: Estate) -> Iterator[Finding]:
+def blocks_do_not_overlap(estate: Sited) -> Iterator[Finding]:
     named = [(f"VPC {vpc.name}", vpc.cidr) for vpc in estate.vpcs]
     named += [(f"data centre {dc.name}", block) for dc in estate.data_centres for block in dc.blocks]
+    named += [(f"device {d.name}", block) for dc in estate.data_centres for d in dc.devices for block in d.blocks]
     for (left, a), (right, b) in itertools.combinations(named, 2):
         if left != right and ip_network(a).overlaps(ip_network(b)):
             yield Finding(left, f"{a} overlaps {b} of {right}", "ECMP-1", "Give one of the two another block")
 
 
-def vswitches_lie_in_their_vpc(estate: Estate) -> Iterator[Finding]:
+def vswitches_lie_in_their_vpc(estate: Sited) -> Iterator[Finding]:
     for vpc in estate.vpcs:
         for vswitch in vpc.vswitches:
             if not IPv4Network(vswitch.cidr).subnet_of(IPv4Network(vpc.cidr)):
@@ -87,7 +103,7 @@ def transit_routers_take_connections(estate: Estate) -> Iterator[Finding]:
         if router.cidr is None:
             rule = f"transit router {router.name} has no CIDR block"
             yield Finding(connection.name, rule, "ECMP-25", "Add a CIDR block to the transit router, then attach again")
-        zones = SUPPORTED_ZONES[router.region]
+        zones = SUPPORTED_ZONES.get(router.region, ())
         if connection.zone not in zones:
             rule = f"zone {connection.zone} is not supported by the transit router in {router.region}"
             yield Finding(connection.name, rule, "ECMP-27", f"Choose zone {' or '.join(zones)}")
@@ -150,7 +166,7 @@ def vpc_connections_reach_zones(estate: Estate) -> Iterator[Finding]:
         if vpc.region != router.region:
             rule = f"VPC {vpc.name} is in {vpc.region}, transit router {router.name} in {router.region}"
             yield Finding(connection.name, rule, "ECMP-26", "Attach a VPC to the transit router of its own region")
-        supported = SUPPORTED_ZONES[router.region]
+        supported = SUPPORTED_ZONES.get(router.region, ())
         zones = {vswitch.zone for vswitch in vpc.vswitches if vswitch.name in connection.vswitches} & set(supported)
         if len(zones) < min(2, len(supported)):
             rule = (
@@ -184,7 +200,7 @@ def bgp_goes_with_destination_routing(estate: Estate) -> Iterator[Finding]:
             yield Finding(connection.name, rule, "VPN-15", remedy, Severity.WARNING)
 
 
-def asn_of_device_matches(estate: Estate) -> Iterator[Finding]:
+def asn_of_device_matches(estate: Sited) -> Iterator[Finding]:
     asns = {gateway.address: (gateway.name, gateway.asn) for gateway in estate.customer_gateways}
     for device in (device for centre in estate.data_centres for device in centre.devices):
         name, asn = asns.get(device.public_address, ("", None))

@@ -19,13 +19,13 @@ from typing import TYPE_CHECKING, Any
 from harness.net import rtnl, sandbox
 from harness.net.lab_link import LabError
 from harness.net.namespace import Namespace
-from harness.net.requests import TABLE_LOCAL
+from harness.net.requests import TABLE_LOCAL, TABLE_MAIN
 from harness.net.rtnl import Request, RouteKind, Rtnl
 from harness.net.shell import Bash, FromShell
 from harness.net.stock import Node
 from harness.net.sysctls import SWITCH_SYSCTLS, hash_seed, node_sysctls
 from harness.net.wiring import Wiring
-from harness.plan import Route
+from harness.plan import Route, RoutingTable
 
 if TYPE_CHECKING:
     from harness.net.lab_link import LabIntf
@@ -35,7 +35,7 @@ LOOPBACK = 1
 
 class LabNode(Node):  # type: ignore[misc]
     """A host or router. Parameters beyond Mininet's: ``addresses`` (on lo), ``routes`` (:class:`harness.plan.Route`),
-    ``forwarding``, ``sysctls`` (over the table of ``sysctls``), ``seed`` (the run's)."""
+    ``tables`` (:class:`harness.plan.RoutingTable`), ``forwarding``, ``sysctls`` (over the table of ``sysctls``), ``seed`` (the run's)."""
 
     isSetup = True
     wiring = Wiring()
@@ -51,6 +51,7 @@ class LabNode(Node):  # type: ignore[misc]
         self._bash: Bash | None = None
         self._shell_allowed = False
         self.static_routes: list[tuple[int, Request]] = []
+        self.tables: set[RoutingTable] = set()
         super().__init__(name, inNamespace=inNamespace, **params)
         self._shell_allowed = True
 
@@ -165,20 +166,45 @@ class LabNode(Node):  # type: ignore[misc]
             self.wiring.set(self, rtnl.link_set(LOOPBACK, up=False))
         for address in params.get("addresses", ()):
             self.wiring.set(self, rtnl.address(LOOPBACK, address))
+        for table in params.get("tables", ()):
+            self.add_table(table)
         for route in params.get("routes", ()):
             self.add_route(route)
         return results
 
+    def add_table(self, table: RoutingTable) -> None:
+        """The rules that lead to a table of the plan, once; its routes come by :meth:`add_route`."""
+        if table in self.tables:
+            return
+        self.tables.add(table)
+        ways = [{"interface": name} for name in table.interfaces] + [{"source": source} for source in table.sources]
+        self.wiring.set(self, *[rtnl.rule(table.number + place, table.number, **way) for place, way in enumerate(ways)])
+
     def add_route(self, route: Route) -> None:
         """Sets a static route. It comes back by itself when its interface has been down, as on any router."""
-        if route.local:
-            wanted: dict[str, Any] = {"oif": LOOPBACK, "kind": RouteKind.LOCAL, "table": TABLE_LOCAL}
-        else:
-            device = self.ifindex(route.device) if route.device else self._towards(route)
-            wanted = {"oif": device, "gateway": route.gateway, "onlink": route.onlink}
+        wanted = self._kernel_route(route)
         request = rtnl.route(route.prefix, metric=route.metric, source=route.source, replace=True, **wanted)
-        self.static_routes.append((wanted["oif"], request))
+        self.static_routes.append((wanted.get("oif", LOOPBACK), request))
         self.wiring.set(self, request)
+
+    def delete_route(self, route: Route) -> None:
+        """Takes back a route of :meth:`add_route`."""
+        wanted = self._kernel_route(route)
+        wanted.pop("onlink", None)
+        added = rtnl.route(
+            route.prefix, metric=route.metric, source=route.source, replace=True, **self._kernel_route(route)
+        )
+        self.static_routes = [(oif, request) for oif, request in self.static_routes if request.body != added.body]
+        self.wiring.set(self, rtnl.route_del(route.prefix, metric=route.metric, **wanted))
+
+    def _kernel_route(self, route: Route) -> dict[str, Any]:
+        if route.local:
+            return {"oif": LOOPBACK, "kind": RouteKind.LOCAL, "table": TABLE_LOCAL}
+        table = TABLE_MAIN if route.table is None else route.table
+        if route.unreachable:
+            return {"kind": RouteKind.UNREACHABLE, "table": table}
+        device = self.ifindex(route.device) if route.device else self._towards(route)
+        return {"oif": device, "gateway": route.gateway, "onlink": route.onlink, "table": table}
 
     def _towards(self, route: Route) -> int:
         """The interface whose network holds the route's gateway."""

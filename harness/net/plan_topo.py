@@ -23,6 +23,7 @@ class PlanTopo(Topo):  # type: ignore[misc]
                 ip=None,
                 addresses=node.addresses,
                 routes=node.routes,
+                tables=node.tables,
                 forwarding=node.forwarding,
                 sysctls=dict(node.sysctls),
             )

@@ -29,6 +29,9 @@ NEXTHOP_GROUP = struct.Struct("=IBBH")
 RTNEXTHOP = struct.Struct("=HBBi")
 TCMSG = struct.Struct("=BxxxiIII")
 
+FIB_RULE = struct.Struct("=BBBBBBBBI")
+
+FR_ACT_TO_TBL = 1
 IFF_UP = 0x1
 NUD_PERMANENT = 0x80
 IFA_F_NODAD = 0x02
@@ -54,6 +57,7 @@ class Rtm(IntEnum):
     NEWNEIGH = 28
     DELNEIGH = 29
     GETNEIGH = 30
+    NEWRULE = 32
     NEWQDISC = 36
     NEWNEXTHOP = 104
     DELNEXTHOP = 105
@@ -87,6 +91,15 @@ class Rta(IntEnum):
     TABLE = 15
     VIA = 18
     NH_ID = 30
+
+
+class Fra(IntEnum):
+    """FRA_*: attributes of a rule of policy routing."""
+
+    SRC = 2
+    IIFNAME = 3
+    PRIORITY = 6
+    TABLE = 15
 
 
 class Nha(IntEnum):
@@ -349,6 +362,20 @@ def route_del(
     value = ipaddress.ip_network(prefix)
     body = _route_body(value, gateway, oif, False, (), nhid, None, table, protocol, Scope.NOWHERE, metric, kind)
     return Request(f"delete route {value}{_route_words(gateway, oif, nhid, metric)}", Rtm.DELROUTE, Flag.ACK, body)
+
+
+def rule(priority: int, table: int, *, interface: str | None = None, source: Network | str | None = None) -> Request:
+    """A rule of IPv4 policy routing: what comes in by ``interface``, or from ``source``, looks in ``table`` (uapi/linux/fib_rules.h)."""
+    network = None if source is None else ipaddress.ip_network(source)
+    bits = 0 if network is None else network.prefixlen
+    body = FIB_RULE.pack(socket.AF_INET, 0, bits, 0, 0, 0, 0, FR_ACT_TO_TBL, 0)
+    body += u32(Fra.PRIORITY, priority) + u32(Fra.TABLE, table)
+    if interface is not None:
+        body += attribute(Fra.IIFNAME, interface.encode() + b"\0")
+    if network is not None:
+        body += attribute(Fra.SRC, network.network_address.packed)
+    words = f" iif {interface}" if interface is not None else f" from {network}"
+    return Request(f"add rule{words} table {table}", Rtm.NEWRULE, _CREATE, body)
 
 
 def _route_words(gateway: Address | str | None, oif: int | None, nhid: int | None, metric: int | None) -> str:

@@ -58,6 +58,7 @@ from harness.net.requests import (
     route,
     route_bytes,
     route_del,
+    rule,
     token_bucket,
     veth,
 )
@@ -96,6 +97,7 @@ __all__ = [
     "route",
     "route_bytes",
     "route_del",
+    "rule",
     "token_bucket",
     "veth",
 ]
