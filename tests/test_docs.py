@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.cloud import build
+from harness.cloud import build, build_data_centre
 from harness.lab import DATA_PLANE
 from harness.net.sysctls import node_sysctls
 from harness.session import refusal, requirements
@@ -116,7 +116,7 @@ def test_architecture_names_every_sysctl(setting: str) -> None:
 
 
 def test_architecture_has_the_numbers_of_the_cloud() -> None:
-    for value in (build.WIRING, build.VPC_ASN, build.FROM_VPN_CONNECTION, build.PROVIDER_CLOUD_SIDE):
+    for value in (build.WIRING, build.VPC_ASN, build.FROM_VPN_CONNECTION, build_data_centre.PROVIDER_CLOUD_SIDE):
         assert str(value) in ARCHITECTURE
 
 

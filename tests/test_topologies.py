@@ -24,7 +24,11 @@ from tests.test_project import TOP
 TAKEN_BY_MN = {"validate", "switches", "hosts", "controllers", "links", "testnames"}
 
 #: A client of each scenario and the address of its own router.
-PINGS = {"ipsec-ecmp": ("dc-client0", "192.168.0.1"), "vbr": ("dc1-client0", "192.168.1.1")}
+PINGS = {
+    "ipsec-ecmp": ("dc-client0", "192.168.0.1"),
+    "vbr": ("dc1-client0", "192.168.1.1"),
+    "vpn-gateway": ("dc-client0", "192.168.0.1"),
+}
 
 
 @pytest.mark.parametrize("name", topologies.SCENARIOS)
@@ -47,7 +51,7 @@ def test_the_prompt_greets_with_nodes_of_the_lab(name: str) -> None:
 
 @pytest.mark.root
 @pytest.mark.spec("CARD-6", "CARD-7")
-@pytest.mark.parametrize("topo", ["ipsec-ecmp", "vbr", "vbr,2"])
+@pytest.mark.parametrize("topo", ["ipsec-ecmp", "vbr", "vbr,2", "vpn-gateway"])
 def test_mn_builds_it(topo: str) -> None:
     """``mn --custom FILE --topo NAME``: the nodes are there, and one whose name has a hyphen takes a command."""
     if (reason := sandbox.refusal()) is not None:

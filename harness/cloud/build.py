@@ -11,8 +11,14 @@ from __future__ import annotations
 from dataclasses import replace
 from ipaddress import IPv4Network
 
-from harness.cloud.build_data_centre import PROVIDER_CLOUD_SIDE, attach_data_centre, attach_internet, cloud_tunnel
-from harness.cloud.resources import Estate, IpsecConnection, TransitRouter, Vpc
+from harness.cloud.build_data_centre import (
+    PROVIDER_CLOUD_SIDE,
+    Session,
+    attach_data_centre,
+    attach_internet,
+    cloud_tunnel,
+)
+from harness.cloud.resources import DataCentre, Estate, IpsecConnection, TransitRouter, Vpc
 from harness.cloud.rules import require_valid
 from harness.cloud.sites import attach_instances
 from harness.plan import End, Link, Neighbor, Node, Plan, Role, Route, Rule, Speaker
@@ -36,10 +42,7 @@ def compile_estate(estate: Estate) -> Plan:
     nodes: list[Node] = []
     links: list[Link] = []
     for centre in estate.data_centres:
-        numbers = {device.name: number for number, device in enumerate(centre.devices, 1)}
-        attach_data_centre(
-            centre, estate.timers, lambda device, of=numbers: f"IPsec connection {of[device.name]}", nodes, links
-        )
+        attach_data_centre(centre, estate.timers, _numbered(centre), nodes, links)
     attach_internet(
         estate.data_centres, [(each.node, each.gateway_address) for each in estate.ipsec_connections], nodes, links
     )
@@ -55,6 +58,11 @@ def compile_estate(estate: Estate) -> Plan:
     for vpc in estate.vpcs:
         _vpc(estate, vpc, wiring, nodes, links)
     return Plan(estate.name, estate.title, tuple(nodes), tuple(links))
+
+
+def _numbered(centre: DataCentre) -> Session:
+    """Devices call their neighbours by number, as table 5 does."""
+    return lambda device: f"IPsec connection {centre.devices.index(device) + 1}"
 
 
 class _Wiring:

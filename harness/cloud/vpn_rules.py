@@ -20,6 +20,7 @@ from harness.cloud.vpn import (
     BGP_REGIONS,
     CLOSING_DOWN,
     SHARED_ADDRESSES,
+    CustomRoute,
     SharedAddressRoutes,
     VpnEstate,
     VpnGateway,
@@ -118,7 +119,8 @@ def references_exist(estate: VpnEstate) -> Iterator[Finding]:
         if t.customer_gateway is not None
     ]
     wanted += [(f"route table {t.name}", "VPC", t.vpc, vpcs, "VPN-1") for t in estate.route_tables]
-    entries = [(f"route table {t.name}", r, t.vpc) for t in estate.route_tables for r in t.routes]
+    entries: list[tuple[str, CustomRoute, str | None]] = []
+    entries += [(f"route table {t.name}", r, t.vpc) for t in estate.route_tables for r in t.routes]
     entries += [("system route table", r, None) for r in estate.system_routes]
     wanted += [(owner, "VPN gateway", r.vpn_gateway, set(gateways), "VPN-1") for owner, r, _ in entries]
     wanted += [
