@@ -38,9 +38,9 @@ SEND_LIMIT = 1024
 """Prefixes looked at between two pauses of an announcement."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Surroundings:
-    """What all neighbours of a speaker share."""
+    """What all neighbours of a speaker share. Only ``config`` is ever exchanged, by ``Speaker.reconfigure``."""
 
     config: SpeakerConfig
     router_id: IPv4Address
@@ -241,7 +241,11 @@ class Adjacency:
         for family, outbound in self.outbound.items():
             exporter = outbound.exporter
             exporter.policy = self._policy("export", family)
-            exporter.target = replace(exporter.target, next_hop_self=config.next_hop_self)
+            exporter.target = replace(
+                exporter.target,
+                next_hop_self=config.next_hop_self,
+                default_local_pref=self._around.config.local_pref,
+            )
 
     def _receiver(self) -> Receiver:
         around, config = self._around, self.config

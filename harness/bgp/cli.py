@@ -225,6 +225,20 @@ def clear(
         print(_ask(context, "clear.soft", name=name, direction=soft.value, stored=stored))
 
 
+@app.command("reload")
+def reload_config(
+    context: typer.Context,
+    file: Annotated[
+        Path | None, typer.Argument(help="Configuration to take over; default: the file it was started with.")
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would change.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Check a configuration, show what differs from the running one, and change just that."""
+    path = None if file is None else str(file.absolute())
+    _print(_ask(context, "config.reload", file=path, dry_run=dry_run), as_json, render.reload_answer)
+
+
 @app.command("dump")
 def dump(
     context: typer.Context, file: Annotated[Path, typer.Argument(help="The file to write, on the speaker's machine.")]

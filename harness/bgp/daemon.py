@@ -3,7 +3,8 @@
     vbrlab-bgpd --config FILE [--control SOCKET] [--check]
     vbrlab-bgpd --schema
 
-One line on stderr for each event. SIGTERM and SIGINT end every session with Cease/2 (Administrative Shutdown), take the routes out of the
+One line on stderr for each event. SIGHUP reads the configuration again and carries out what differs.
+SIGTERM and SIGINT end every session with Cease/2 (Administrative Shutdown), take the routes out of the
 kernel and exit 0. Exit status 1: the configuration is wrong or a socket cannot be had; the reason is on stderr.
 """
 
@@ -27,6 +28,7 @@ from harness.bgp.config import ConfigError, Neighbor, SpeakerConfig, load_config
 from harness.bgp.kernel import NetlinkKernel
 from harness.bgp.log_lines import line
 from harness.bgp.monitors import Monitors
+from harness.bgp.reload import Reloader
 from harness.bgp.shows import Shows
 from harness.bgp.speaker import Speaker
 from harness.bgp.transport import Transport, md5_failures
@@ -103,8 +105,13 @@ class LoopShell:
         self._log.emit("dial.waiting", **fields)
 
 
-async def run(config: SpeakerConfig, control: Path | None = None, *, log: EventLog | None = None) -> None:
-    """Speaks until SIGTERM or SIGINT. Raises ConfigError, ControlError, OSError when it cannot begin."""
+async def run(
+    config: SpeakerConfig, control: Path | None = None, *, log: EventLog | None = None, source: Path | None = None
+) -> None:
+    """Speaks until SIGTERM or SIGINT; SIGHUP reads ``source``, the file of ``config``, again.
+
+    Raises ConfigError, ControlError, OSError when it cannot begin.
+    """
     loop = asyncio.get_running_loop()
     log = log or EventLog()
     shell = LoopShell(loop, config, log)
@@ -119,13 +126,16 @@ async def run(config: SpeakerConfig, control: Path | None = None, *, log: EventL
     speaker = shell.speaker = Speaker(config, router_id, shell, kernel, log, bfd)
     shows = Shows(speaker, shell.now)
     monitors = Monitors(speaker, shows, shell.transport.ports, control)
+    reloader = Reloader(speaker, monitors.apply, source)
     server = None
     ended = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, ended.set)
+    loop.add_signal_handler(signal.SIGHUP, reloader.on_signal)
     try:
         if control is not None:
-            server = ControlServer(control, methods(speaker, shows) | monitors.methods(), log)
+            more = monitors.methods() | {"config.reload": reloader.reload}
+            server = ControlServer(control, methods(speaker, shows) | more, log)
             await server.start()
         await monitors.apply(config)
         log.emit("start", asn=config.asn, router_id=str(router_id), swept=kernel.swept)
@@ -165,7 +175,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         log = EventLog()
         log.listen(_to_stderr)
         _tame_collector()
-        asyncio.run(run(config, arguments.control, log=log))
+        source = None if arguments.consume else arguments.config
+        asyncio.run(run(config, arguments.control, log=log, source=source))
     except (ConfigError, ControlError, OSError) as error:
         sys.stderr.write(f"vbrlab-bgpd: {error}\n")
         return 1

@@ -87,6 +87,8 @@ FORMS: dict[str, Callable[[Event], str]] = {
     "clear": lambda e: f"{e['peer']}: soft clear {e['direction']}",
     "connection.refused": lambda e: f"from {e['address']}: {e['reason']}",
     "dial.waiting": lambda e: f"{e['peer']}: {e['reason']}",
+    "reload": lambda e: f"{_count(len(e['changes']), 'change', 'changes')} of the configuration",
+    "reload.failed": lambda e: f"the running configuration stays: {e['reason']}",
     "bmp.up": lambda e: f"station {e['station']}: connected",
     "bmp.down": lambda e: f"station {e['station']}: {e['reason']}",
     "bmp.dropped": lambda e: f"station {e['station']}: given up, {e['reason']} ({e['drops']} times so far)",

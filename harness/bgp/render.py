@@ -13,6 +13,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from harness.bgp import reload
+
 WIDE = 400
 ORIGIN = {"igp": "i", "egp": "e", "incomplete": "?"}
 STATE_STYLE = {"Established": "green", "Idle": "red"}
@@ -156,6 +158,14 @@ def fib(result: dict[str, Any], *, color: bool = False, width: int = WIDE) -> st
         hops = ", ".join(f"{hop['gateway'] or 'on link'} dev {hop['interface']}" for hop in row["next_hops"])
         table.add_row(row["prefix"], "" if row["group"] is None else str(row["group"]), hops)
     return _text(table, color, width)
+
+
+def reload_answer(result: dict[str, Any], *, color: bool = False, width: int = WIDE) -> str:  # noqa: ARG001
+    """``config.reload``: one line for each change, then whether it was carried out."""
+    if not result["changes"]:
+        return "nothing differs from the running configuration"
+    end = "carried out" if result["applied"] else "nothing was changed: a dry run"
+    return "\n".join([*map(reload.text, result["changes"]), f"{len(result['changes'])} changes; {end}"])
 
 
 def monitors(result: dict[str, Any], *, color: bool = False, width: int = WIDE) -> str:

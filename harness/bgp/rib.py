@@ -68,8 +68,13 @@ class Table:
             selection = self._known[candidates] = select(candidates, self._preferences, self._cost)
         return selection
 
-    def reconsider(self, next_hops: frozenset[bytes]) -> Iterator[None]:
-        """Decides again for every prefix with a candidate over one of ``next_hops``, whose resolution changed.
+    def prefer(self, preferences: Preferences) -> Iterator[None]:
+        """Decides by other preferences from now on, and again for every prefix. A walk."""
+        self._preferences = preferences
+        yield from self.reconsider(None)
+
+    def reconsider(self, next_hops: frozenset[bytes] | None) -> Iterator[None]:
+        """Decides again for every prefix with a candidate over one of ``next_hops``, whose resolution changed; None: for all.
 
         A walk: it pauses every STRIDE prefixes. Each such prefix counts as changed, for its kernel route may be.
         """
@@ -81,7 +86,7 @@ class Table:
             if before is not None:
                 after = again.get(before)
                 if after is None:
-                    affected = any(p.next_hop in next_hops for p in before.candidates)
+                    affected = next_hops is None or any(p.next_hop in next_hops for p in before.candidates)
                     after = self._selection(before.candidates) if affected else before
                     again[before] = after
                     again[after] = after

@@ -16,6 +16,7 @@ from harness.bgp.fsm import State
 from harness.bgp.messages import MessageType
 from harness.bgp.paths import Path
 from harness.bgp.prefixes import Family
+from harness.bgp.reload import running
 from harness.bgp.speaker import Speaker
 from harness.bgp.telling import address_text, advert_row, full_path_row, notification_fields, session_fields, ways_rows
 from harness.bgp.transport import md5_failures
@@ -230,14 +231,7 @@ class Shows:
 
     def configuration(self) -> dict[str, Any]:
         """``show.config``: as it stands now, keys masked."""
-        speaker = self._speaker
-        running = speaker.config.model_copy(
-            update={
-                "neighbors": tuple(a.config for a in speaker.adjacencies.values()),
-                "networks": tuple(network for _, network in speaker.networks.values()),
-            }
-        )
-        return masked(running)
+        return masked(running(self._speaker))
 
 
 def _in_order(row: Any) -> tuple[bytes, int]:

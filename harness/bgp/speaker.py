@@ -64,14 +64,7 @@ class Speaker(Neighborhood):
         self.log = log
         self.networks: dict[bytes, tuple[Family, Network]] = {}
         self._shell = shell
-        preferences = Preferences(
-            config.multipath,
-            config.multipath_ibgp,
-            config.multipath_as_path,
-            config.always_compare_med,
-            config.local_pref,
-        )
-        self.tables = {family: Table(family, preferences, kernel.cost) for family in Family}
+        self.tables = {family: Table(family, _preferences(config), kernel.cost) for family in Family}
         own = Source("local", Kind.LOCAL, config.asn, int(router_id))
         attributes = Attributes(origin=Origin.IGP)
         self._own_path = Path(own, 0, attributes, attributes, b"")
@@ -105,6 +98,16 @@ class Speaker(Neighborhood):
             self.bfd.unwatch(adjacency.name)
         for fib in self.kernel.fibs.values():
             fib.clear()
+
+    def reconfigure(self, config: SpeakerConfig) -> None:
+        """Takes over what ``config`` says of the speaker itself; its neighbours, networks and kernel options are not looked at."""
+        before, self.config = _preferences(self.config), config
+        self._around.config = config
+        if _preferences(config) != before:
+            for table in self.tables.values():
+                self._walk(table.prefer(_preferences(config)))
+        for adjacency in self.adjacencies.values():
+            adjacency.configure(adjacency.config)
 
     def wake(self) -> None:
         """There may be work."""
@@ -299,6 +302,16 @@ class Speaker(Neighborhood):
         elif present and not wanted:
             self._originated.discard((family, key))
             self.tables[family].replace(key, self._own_path, None)
+
+
+def _preferences(config: SpeakerConfig) -> Preferences:
+    return Preferences(
+        config.multipath,
+        config.multipath_ibgp,
+        config.multipath_as_path,
+        config.always_compare_med,
+        config.local_pref,
+    )
 
 
 def _some(items: Sequence[_T]) -> Sequence[_T]:
