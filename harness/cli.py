@@ -11,11 +11,15 @@ import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
 from harness.up import started_at
+
+if TYPE_CHECKING:
+    from harness.plan import Plan
+    from harness.speakers import Wish
 
 app = typer.Typer(
     name="vbrlab",
@@ -165,6 +169,10 @@ def up(
     device: Annotated[
         list[str] | None, typer.Option("--device", metavar="NODE=FILE", help="run this ASA text in a device's place")
     ] = None,
+    speaker: Annotated[
+        list[str] | None,
+        typer.Option("--speaker", metavar="[NODE=]DAEMON", help="frr, bird, gobgp or exabgp in our speaker's place"),
+    ] = None,
 ) -> None:
     """Brings a scenario up and gives a prompt inside; Ctrl-D ends it and leaves nothing."""
     from harness.net import sandbox
@@ -173,12 +181,25 @@ def up(
         _fail("--json goes with --check; leave one out or add the other", 2)
     scenario = _scenario(name)
     plan = scenario.plan(devices=_devices(scenario, device)) if device else None
+    wanted = _speakers(plan or scenario.plan(), speaker) if speaker else ()
     if not sandbox.inside():
         _enter_sandbox(name)
     from harness.up import up as bring_up
 
     began = float(os.environ.get(_STARTED, started_at()))
-    raise typer.Exit(bring_up(name, seed=seed, check=check, as_json=as_json, entered=began, plan=plan))
+    raise typer.Exit(bring_up(name, seed=seed, check=check, as_json=as_json, entered=began, plan=plan, speakers=wanted))
+
+
+def _speakers(plan: Plan, words: list[str]) -> tuple[Wish, ...]:
+    """The wishes of ``--speaker``, refused here where the plan cannot have them."""
+    from harness import speakers
+
+    try:
+        found = speakers.wishes(words)
+        speakers.chosen(plan, found)
+    except (speakers.UnknownSpeaker, speakers.NotSuited) as error:
+        _fail(error, 2)
+    return found
 
 
 def _devices(scenario: Any, given: list[str]) -> dict[str, Any]:

@@ -13,7 +13,7 @@ import itertools
 import os
 import shutil
 import time
-from collections.abc import Awaitable, Iterator
+from collections.abc import Awaitable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -28,14 +28,16 @@ from harness.net.monitor import Group, Monitor, Overrun
 from harness.net.plan_topo import link_parameters
 from harness.net.zygote import Zygote
 from harness.node import NodeHandle, console_name, roles_of_neighbors
-from harness.plan import Link, Neighbor, Node, Plan, Role, Speaker, Tunnel, diff
+from harness.plan import Link, Neighbor, Node, Plan, Role, Tunnel, diff
 from harness.probe import probe
+from harness.speakers import StandIn, Wish, chosen, neighbor_config, speaker_config
 from harness.stream import Condition, LabEvent, Stream
 from harness.tables import RouteTable
 
 #: What every child of the zygote needs: imported once, before the first fork.
 PRELOAD = (
     "harness.bgp.daemon",
+    "harness.daemons.agent",
     "harness.ipsec.agent",
     "harness.traffic.worker",
     "harness.traffic.meter",
@@ -70,8 +72,11 @@ class Stage:
 class Lab:
     """Use :meth:`start`; ``lab["gw1"]`` is a :class:`harness.node.NodeHandle`."""
 
-    def __init__(self, plan: Plan, net: Any, zygote: Zygote, archive: Archive | None) -> None:
+    def __init__(
+        self, plan: Plan, net: Any, zygote: Zygote, archive: Archive | None, speakers: Sequence[Wish] = ()
+    ) -> None:
         self.plan, self.net, self.zygote, self.archive = plan, net, zygote, archive
+        self.stand_ins = chosen(plan, speakers)
         self.plane = data_plane() if any(node.tunnel for node in plan.nodes) else None
         self.stream = Stream()
         self.folder = sandbox.run_directory() / f"{os.getpid()}-{next(_numbers)}"
@@ -86,18 +91,27 @@ class Lab:
 
     @classmethod
     async def start(
-        cls, plan: Plan, zygote: Zygote, *, seed: int = 1, archive: Archive | None = None, record: bool = False
+        cls,
+        plan: Plan,
+        zygote: Zygote,
+        *,
+        seed: int = 1,
+        archive: Archive | None = None,
+        record: bool = False,
+        speakers: Sequence[Wish] = (),
     ) -> Lab:
         """Builds the plan and returns when every daemon serves its control socket. Raises DaemonDied, NetlinkError.
 
+        ``speakers`` puts other daemons in the place of our speaker (:mod:`harness.speakers`); raises NotSuited and UnknownSpeaker for them.
         With ``record`` the signalling is recorded from before the first daemon on, for the bundle of a failure.
         """
         if not sandbox.inside():
             raise sandbox.NotInside("a lab runs in the sandbox only; start it by vbrlab up or pytest")
         began = time.monotonic()
+        chosen(plan, speakers)  # refused before anything is built
         net = LabNet(PlanTopo(plan), seed=seed)
         net.build()
-        lab = cls(plan, net, zygote, archive)
+        lab = cls(plan, net, zygote, archive, speakers)
         lab.stages.append(Stage("namespaces, links, addresses, routes", began, time.monotonic()))
         try:
             for node in plan.nodes:
@@ -294,7 +308,7 @@ class Lab:
             await handle.speaker.call("neighbor.delete", name=name)
         for name, neighbor in after.items():
             if name not in before:
-                await handle.speaker.call("neighbor.add", **_neighbor_config(neighbor))
+                await handle.speaker.call("neighbor.add", **neighbor_config(neighbor))
             elif before[name] != neighbor:
                 await _change_neighbor(handle.speaker, neighbor)
         for prefix in set(old.speaker.networks) - set(new.speaker.networks):
@@ -328,6 +342,13 @@ class Lab:
     def _speaker(self, node: NodeHandle) -> Daemon:
         folder = self.folder / node.name
         netns_fd = node.namespace.fd
+        if (kind := self.stand_ins.get(node.name)) is not None:
+
+            def present() -> dict[str, Any]:
+                assert node.plan.speaker is not None
+                return speaker_config(node.plan.speaker)
+
+            return StandIn(kind, node.name, folder, netns_fd, self.stream, present, lambda: None)
 
         def configure() -> list[str]:
             # The node's present speaker: it may have changed since the lab began.
@@ -408,22 +429,9 @@ def data_plane() -> DataPlane:
     return choice.plane
 
 
-def speaker_config(speaker: Speaker) -> dict[str, Any]:
-    """The speaker's JSON configuration for a plan's :class:`harness.plan.Speaker`."""
-    values = dataclasses.asdict(speaker)
-    values["neighbors"] = [_neighbor_config(neighbor) for neighbor in speaker.neighbors]
-    return values
-
-
-def _neighbor_config(neighbor: Neighbor) -> dict[str, Any]:
-    values = dataclasses.asdict(neighbor)
-    values["import"] = values.pop("import_")
-    return {name: value for name, value in values.items() if value is not None}
-
-
 async def _change_neighbor(speaker: Daemon, neighbor: Neighbor) -> None:
     """In place; another policy counts for the routes that are there as well, as it would in a lab begun with it."""
-    changed = (await speaker.call("neighbor.change", **_neighbor_config(neighbor)))["changed"]
+    changed = (await speaker.call("neighbor.change", **neighbor_config(neighbor)))["changed"]
     for field, direction in (("import", "in"), ("export", "out"), ("next_hop_self", "out")):
         if field in changed:
             # A session that is down, or comes up now, has no old routes.

@@ -20,6 +20,7 @@ from harness.net.records import RouteInfo
 from harness.net.requests import Protocol, RouteKind
 from harness.net.rtnl import Rtnl
 from harness.plan import Node, Plan, Role
+from harness.speakers import kernel_protocol
 from harness.stream import NotInTime
 from harness.tables import Hop, RouteTable, Usable, from_bgp, from_vpc, outside
 
@@ -130,7 +131,12 @@ class NodeHandle:
         return True
 
     def kernel_routes(self, protocol: int | None = Protocol.BGP) -> list[RouteInfo]:
-        """The kernel's IPv4 routes of one protocol (None: of all) in the main table."""
+        """The kernel's IPv4 routes of one protocol (None: of all) in the main table.
+
+        BGP's are those of the daemon that runs here, whatever it marks them with. Raises NotSuited where it writes none.
+        """
+        if protocol == Protocol.BGP and (stand_in := self.lab.stand_ins.get(self.name)) is not None:
+            protocol = kernel_protocol(self.name, stand_in)
         return self.rtnl.routes(protocol=protocol, family=socket.AF_INET)
 
     async def learned(self, prefix: str, *, within: float, since: float | None = None) -> None:

@@ -28,6 +28,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("vbrlab", "labs in network namespaces")
     group.addoption("--pause-on-failure", action="store_true", help="stop inside a failed lab with a prompt")
     group.addoption("--lab-seed", type=int, default=1, metavar="N", help="seed of hash seeds and flows (default: 1)")
+    group.addoption(
+        "--speaker",
+        action="append",
+        default=[],
+        metavar="[NODE=]DAEMON",
+        help="frr, bird, gobgp or exabgp in the place of our speaker, in one node or wherever it has what the lab needs",
+    )
     group.addoption("--run-dir", type=Path, metavar="DIR", help="folder of the report (default: reports/out/<time>)")
     parser.addini("vbrlab_labs", "folders whose tests are labs: they run in the sandbox", type="paths", default=[])
 
@@ -76,7 +83,12 @@ def pytest_cmdline_main(config: pytest.Config) -> int | None:
     if sandbox.inside():
         return None
     from harness.session import refusal
+    from harness.speakers import UnknownSpeaker, wishes
 
+    try:
+        wishes(config.getoption("--speaker"))
+    except UnknownSpeaker as error:
+        raise pytest.UsageError(str(error)) from None
     if why := refusal():
         raise pytest.UsageError(why)
     # With the capture still in place the inner run's output, and --pdb's prompt, would be lost.
@@ -124,6 +136,8 @@ def pytest_runtest_makereport(
     item: pytest.Item, call: pytest.CallInfo[None]
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     report = yield
+    if report.failed and call.excinfo is not None:
+        _skip_unsuited(item, call.excinfo.value, report)
     if report.when == "setup":
         ids = [str(i) for marker in item.iter_markers("spec") for i in marker.args]
         doc = (getattr(getattr(item, "function", None), "__doc__", "") or "").strip().partition("\n")[0]
@@ -138,6 +152,16 @@ def pytest_runtest_makereport(
             if item.config.getoption("--pause-on-failure"):
                 _pause(item.config, lab, call.excinfo.value, lab.loop.run_until_complete)
     return report
+
+
+def _skip_unsuited(item: pytest.Item, failure: BaseException, report: pytest.TestReport) -> None:
+    """A lab that needs what the daemon of ``--speaker`` has not is skipped with that reason, wherever it finds out."""
+    from harness.speakers import NotSuited
+
+    if isinstance(failure, NotSuited):
+        path, line, _ = item.location
+        report.outcome = "skipped"
+        report.longrepr = (path, line or 0, f"Skipped: {failure}")
 
 
 def _pause(config: pytest.Config, lab: Lab, failure: BaseException, run: Callable[[Any], Any]) -> None:
@@ -205,6 +229,7 @@ def pytest_assertrepr_compare(op: str, left: object, right: object) -> list[str]
 async def labs(request: pytest.FixtureRequest) -> AsyncIterator[Labs]:
     """Starts labs: ``async with labs.running(plan) as lab``."""
     from harness.session import Labs
+    from harness.speakers import wishes
 
     config = request.config
     if _ZYGOTE not in config.stash:
@@ -217,4 +242,5 @@ async def labs(request: pytest.FixtureRequest) -> AsyncIterator[Labs]:
         )
 
     wanted = pause if config.getoption("--pause-on-failure") else None
-    yield Labs(config.stash[_ZYGOTE], config.stash[_RECORD], config.getoption("--lab-seed"), wanted)
+    speakers = wishes(config.getoption("--speaker"))
+    yield Labs(config.stash[_ZYGOTE], config.stash[_RECORD], config.getoption("--lab-seed"), wanted, speakers)

@@ -8,7 +8,7 @@ import platform
 import re
 import sys
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,6 +22,7 @@ from harness.net import sandbox
 from harness.net.zygote import Zygote
 from harness.plan import Plan
 from harness.probe import Finding, probe
+from harness.speakers import NotSuited, Wish
 from reports.model import Attachment, Item, Result, Run, RunFolder
 
 if TYPE_CHECKING:
@@ -174,21 +175,37 @@ def requirements(root: Path) -> dict[str, str]:
 class Labs:
     """The fixture ``labs``. ``pause`` is called inside a lab whose test failed, while the lab's loop runs on."""
 
-    def __init__(self, zygote: Zygote, record: RunRecord, seed: int, pause: Pause | None = None) -> None:
-        self.zygote, self.record, self.seed = zygote, record, seed
+    def __init__(
+        self, zygote: Zygote, record: RunRecord, seed: int, pause: Pause | None = None, speakers: Sequence[Wish] = ()
+    ) -> None:
+        self.zygote, self.record, self.seed, self.speakers = zygote, record, seed, tuple(speakers)
         self._pause = pause
 
     @contextlib.asynccontextmanager
-    async def running(self, plan: Plan, *, seed: int | None = None, title: str = "") -> AsyncIterator[Lab]:
-        """A lab for as long as the block lasts. Its drawing, session timelines and stages go into the report with ``title``."""
+    async def running(
+        self, plan: Plan, *, seed: int | None = None, title: str = "", speakers: Sequence[Wish] = ()
+    ) -> AsyncIterator[Lab]:
+        """A lab for as long as the block lasts. Its drawing, session timelines and stages go into the report with ``title``.
+
+        ``speakers`` are the lab's own wishes for daemons in the speaker's place; they win over the command line's.
+        """
         if any(node.tunnel for node in plan.nodes) and (why := no_data_plane()):
             pytest.skip(why)
         archive = LabArchive(self.record.add, self.record.folder)
-        lab = await Lab.start(plan, self.zygote, seed=self.seed if seed is None else seed, archive=archive, record=True)
+        lab = await Lab.start(
+            plan,
+            self.zygote,
+            seed=self.seed if seed is None else seed,
+            archive=archive,
+            record=True,
+            speakers=(*self.speakers, *speakers),
+        )
         if title:
             self.record.add(topology_of(plan, title))
         try:
             yield lab
+        except NotSuited:
+            raise
         except (Exception, pytest.fail.Exception) as failure:
             # A lab of the test's own is gone before pytest makes its report: now is the time to look.
             self.record.bundle(lab, self.record.test)

@@ -13,13 +13,14 @@ import json
 import sys
 import threading
 import time
-from collections.abc import Coroutine, Iterator
+from collections.abc import Coroutine, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
     from harness.lab import Lab
     from harness.plan import Plan
+    from harness.speakers import Wish
     from harness.tables import RouteTable
 
 T = TypeVar("T")
@@ -60,8 +61,20 @@ class Told:
             sys.stderr.write(f"{chr(13) + chr(27) + '[K' if live else ''}  ✓ {words}  {took:.3f} s\n")
 
 
-def up(name: str, *, seed: int, check: bool, as_json: bool, entered: float, plan: Plan | None = None) -> int:
-    """The command. ``entered`` is when its process began (CLOCK_MONOTONIC); ``plan`` stands for the scenario's. Returns the exit status."""
+def up(
+    name: str,
+    *,
+    seed: int,
+    check: bool,
+    as_json: bool,
+    entered: float,
+    plan: Plan | None = None,
+    speakers: Sequence[Wish] = (),
+) -> int:
+    """The command. ``entered`` is when its process began (CLOCK_MONOTONIC); ``plan`` stands for the scenario's. Returns the exit status.
+
+    ``speakers`` are other daemons in the place of our speaker.
+    """
     from harness.net.zygote import Zygote
 
     told = Told(as_json)
@@ -76,7 +89,7 @@ def up(name: str, *, seed: int, check: bool, as_json: bool, entered: float, plan
         plan = plan or topologies.load(name).plan()
     loop = Loop()
     with told.stage("lab", f"{len(plan.nodes)} nodes, {len(plan.links)} links, their daemons"):
-        lab = loop.run(Lab.start(plan, zygote, seed=seed))
+        lab = loop.run(Lab.start(plan, zygote, seed=seed, speakers=speakers))
     try:
         if any(node.tunnel is not None for node in plan.nodes):
             with told.stage("waiting for the last tunnel", "tunnels"):

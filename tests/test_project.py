@@ -39,7 +39,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "harness.ipsec": ("harness.net", "harness.plan", "harness.control", "harness.probe"),
     "harness.capture": ("harness.net", "harness.control"),
     "harness.traffic": ("harness.net", "harness.capture", "harness.control"),
-    "harness.daemons": ("harness.net", "harness.plan", "harness.control"),
+    "harness.daemons": ("harness.net", "harness.control", "harness.bgp"),
     "topologies": ("harness.cloud", "harness.plan", *MININET),
     "reports": (),
     "labs": ("harness", "topologies", "reports.model"),

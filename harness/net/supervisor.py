@@ -32,7 +32,7 @@ DOOR_PREFIX = "vbrlab/"
 REFUSED = 125
 NOT_FOUND = 127
 
-_MS_NOSUID, _MS_NODEV, _MS_NOEXEC, _MS_REC, _MS_PRIVATE = 2, 4, 8, 0x4000, 0x40000
+MS_NOSUID, MS_NODEV, _MS_NOEXEC, MS_BIND, MS_REC, MS_PRIVATE = 2, 4, 8, 0x1000, 0x4000, 0x40000
 _PR_SET_PDEATHSIG, _PR_SET_NAME = 1, 15
 _SIOCSIFFLAGS, _IFF_UP = 0x8914, 1
 
@@ -102,27 +102,27 @@ def _no_user_namespace(number: int) -> str:
     return f"the kernel refuses new namespaces ({reason}); run as root, in a container with --privileged"
 
 
-def _mount(source: str, target: str, kind: str | None, flags: int, options: str | None = None) -> None:
+def mount(source: str, target: str, kind: str | None, flags: int, options: str | None = None) -> None:
     encoded = [None if word is None else word.encode() for word in (source, target, kind)]
     _call(_libc.mount(*encoded, ctypes.c_ulong(flags), None if options is None else options.encode()))
 
 
 def furnish(lab_id: str) -> dict[str, str]:
     """Private mounts, fresh /proc, /sys, /run and /dev/shm, ``lo`` up; the environment that describes it. Raises Refusal."""
-    _mount("none", "/", None, _MS_REC | _MS_PRIVATE)
-    guarded = _MS_NOSUID | _MS_NODEV
+    mount("none", "/", None, MS_REC | MS_PRIVATE)
+    guarded = MS_NOSUID | MS_NODEV
     try:
-        _mount("proc", "/proc", "proc", guarded | _MS_NOEXEC)
+        mount("proc", "/proc", "proc", guarded | _MS_NOEXEC)
     except OSError as error:
         raise Refusal(
             f"/proc: the kernel refuses a fresh one ({error.strerror}): this container hides parts of its own; "
             "start it with --privileged, or with --security-opt systempaths=unconfined"
         ) from error
     with contextlib.suppress(PermissionError):  # a container that hides parts of /sys: the outer one stays
-        _mount("sysfs", "/sys", "sysfs", guarded | _MS_NOEXEC)
+        mount("sysfs", "/sys", "sysfs", guarded | _MS_NOEXEC)
     for target in ("/run", "/dev/shm"):
         if os.path.isdir(target):  # noqa: PTH112 (pathlib costs a third of this program's start)
-            _mount("tmpfs", target, "tmpfs", guarded, "mode=0755" if target == "/run" else "mode=1777")
+            mount("tmpfs", target, "tmpfs", guarded, "mode=0755" if target == "/run" else "mode=1777")
     run, temporary = f"/run/vbrlab/{lab_id}", "/run/tmp"
     os.makedirs(run, 0o755)  # noqa: PTH103
     os.mkdir(temporary, 0o1777)  # noqa: PTH102

@@ -1,0 +1,138 @@
+"""The daemons that can stand in a node's place, as data: what is installed for them, what they can do, what they tell.
+
+``lacks`` has the reason for every feature that is not in ``features``; a lab that needs one skips with it. A feature that our driver
+does not render is named as that: not every gap is the daemon's.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+
+from harness.daemons.features import Feature, Need
+
+_PATH = f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin:/usr/local/sbin:/usr/lib/frr"
+
+#: What every stand-in tells: see ``harness.daemons.driver``.
+EVENTS = frozenset(
+    {"start", "stop", "fsm", "peer.up", "peer.down", "notification", "network", "neighbor", "policy", "clear"}
+)
+#: Methods of the control socket that every stand-in serves.
+METHODS = frozenset(
+    {
+        "events.last",
+        "show.summary",
+        "show.neighbors",
+        "show.routes",
+        "show.nexthops",
+        "show.config",
+        "network.add",
+        "network.delete",
+        "neighbor.add",
+        "neighbor.change",
+        "neighbor.delete",
+        "neighbor.shutdown",
+        "neighbor.start",
+        "neighbor.reset",
+        "policy.set",
+        "clear.soft",
+        "version",
+        "ask",
+        "log",
+    }
+)
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A daemon. ``driver`` is "module:class"; ``protocol`` the RTPROT_* of its kernel routes (rtnetlink(7)), 0 if it writes none."""
+
+    name: str
+    title: str
+    package: str
+    programs: tuple[str, ...]
+    driver: str
+    features: frozenset[Feature]
+    lacks: Mapping[Feature, str] = field(default_factory=dict)
+    protocol: int = 0
+    events: frozenset[str] = EVENTS
+    methods: frozenset[str] = METHODS
+
+    @cached_property
+    def paths(self) -> tuple[str | None, ...]:
+        """Where its programs are, in the order of ``programs``; None: not installed."""
+        return tuple(shutil.which(program, path=_PATH) for program in self.programs)
+
+    def absent(self) -> str | None:
+        """None when it is installed, else what is not and the line that installs it."""
+        missing = [p for p, path in zip(self.programs, self.paths, strict=True) if path is None]
+        if not missing:
+            return None
+        return f"{self.title} is not installed ({', '.join(missing)}): apt-get install --no-install-recommends {self.package}"
+
+    def refuses(self, needs: Iterable[Need]) -> str | None:
+        """None when it can do all of ``needs``, else the first that it cannot and why."""
+        for need in needs:
+            if need.feature is None:
+                return f"{self.title}: {need.field} is a field that no daemon is rendered with"
+            if need.feature not in self.features:
+                return f"{self.title}: {need.field} needs {need.feature}: {self.why_not(need.feature)}"
+        return None
+
+    def why_not(self, feature: Feature) -> str:
+        return self.lacks.get(feature, "our driver does not render it")
+
+
+_ALL = frozenset(Feature)
+
+KINDS: Mapping[str, Kind] = {
+    kind.name: kind
+    for kind in (
+        Kind(
+            "frr",
+            "FRR",
+            "frr",
+            ("zebra", "bgpd", "bfdd"),
+            "harness.daemons.frr:Frr",
+            _ALL
+            - {
+                Feature.POLICY_AS_PATH,
+                Feature.POLICY_SOURCE,
+                Feature.FALL_OVER,
+                Feature.FIB_TABLE,
+                Feature.BFD_AUTHENTICATION,
+                Feature.PORT,
+            },
+            {
+                Feature.POLICY_AS_PATH: "its expressions are not Python's",
+                Feature.POLICY_SOURCE: "its route maps do not match where a route was learned",
+                Feature.FALL_OVER: "it notices the loss of the interface, not of a route",
+                Feature.BFD_AUTHENTICATION: "its bfdd has none",
+            },
+            protocol=186,
+        ),
+        Kind(
+            "bird",
+            "BIRD",
+            "bird2",
+            ("bird",),
+            "harness.daemons.bird:Bird",
+            _ALL
+            - {
+                Feature.POLICY_AS_PATH,
+                Feature.FALL_OVER,
+                Feature.FIB_TABLE,
+                Feature.CONNECT_RETRY,
+                Feature.REQUIRE_ROUTE,
+            },
+            {
+                Feature.POLICY_AS_PATH: "it has masks, not expressions",
+                Feature.FALL_OVER: "it notices the loss of the interface, not of a route",
+            },
+            protocol=12,
+        ),
+    )
+}
