@@ -19,6 +19,7 @@ from typing import Any, Protocol
 
 from harness.control import ControlError
 from harness.daemon import Daemon, write_private
+from harness.daemons.kinds import OURS_ALONE
 from harness.instruments import Capture, flight_recorder, start
 from harness.ipsec.settings import Settings
 from harness.ipsec.strongswan import DataPlane
@@ -30,7 +31,7 @@ from harness.net.zygote import Zygote
 from harness.node import NodeHandle, console_name, roles_of_neighbors
 from harness.plan import Link, Neighbor, Node, Plan, Role, Tunnel, diff
 from harness.probe import probe
-from harness.speakers import StandIn, Wish, chosen, neighbor_config, speaker_config
+from harness.speakers import NotSuited, StandIn, Wish, chosen, neighbor_config, speaker_config
 from harness.stream import Condition, LabEvent, Stream
 from harness.tables import RouteTable
 
@@ -77,8 +78,9 @@ class Lab:
     ) -> None:
         self.plan, self.net, self.zygote, self.archive = plan, net, zygote, archive
         self.stand_ins = chosen(plan, speakers)
-        self.plane = data_plane() if any(node.tunnel for node in plan.nodes) else None
         self.stream = Stream()
+        self.stream.is_told = self._is_told
+        self.plane = data_plane() if any(node.tunnel for node in plan.nodes) else None
         self.folder = sandbox.run_directory() / f"{os.getpid()}-{next(_numbers)}"
         self.nodes: dict[str, NodeHandle] = {}
         self.stages: list[Stage] = []
@@ -198,7 +200,12 @@ class Lab:
     def transitions(
         self, *, node: str | None = None, peer: str | None = None, since: float = 0.0
     ) -> Iterator[LabEvent]:
-        """The state transitions of BGP sessions, without those of the connection that loses a collision (RFC 4271 6.8)."""
+        """The state transitions of BGP sessions, without those of the connection that loses a collision (RFC 4271 6.8).
+
+        Raises NotSuited for a node whose daemon is not our speaker: it walks through the states in its own way.
+        """
+        if (stand_in := self.stand_ins.get(node or "")) is not None:
+            raise NotSuited(f"{node}: {stand_in.title} in the speaker's place walks through the states in its own way")
         wanted = {} if peer is None else {"peer": peer}
         for event in self.stream.of(node=node, source="bgp", kind="fsm", since=since, **wanted):
             if not event.data.get("spare"):
@@ -390,6 +397,11 @@ class Lab:
             monitor = Monitor(groups, netns_fd=node.namespace.fd)
             self._monitors.append(monitor)
             loop.add_reader(monitor.fileno(), self._kernel_changed, node.name, monitor)
+
+    def _is_told(self, node: str | None, kind: str | None) -> None:
+        stand_in = self.stand_ins.get(node or "")
+        if stand_in is not None and kind in OURS_ALONE:
+            raise NotSuited(f"{node}: {stand_in.title} in the speaker's place tells no {kind}")
 
     def _kernel_changed(self, node: str, monitor: Monitor) -> None:
         with contextlib.suppress(Overrun):

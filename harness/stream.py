@@ -57,6 +57,8 @@ class Stream:
     def __init__(self) -> None:
         self.events: list[LabEvent] = []
         self._waiters: set[asyncio.Event] = set()
+        #: Called with the node and the kind of event that somebody looks for; raises where that node never tells it.
+        self.is_told: Callable[[str | None, str | None], None] = lambda _node, _kind: None
 
     def add(
         self, node: str, source: str, kind: str, data: Mapping[str, Any] | None = None, at: float | None = None
@@ -81,6 +83,7 @@ class Stream:
         **fields: Any,
     ) -> Iterator[LabEvent]:
         """The events that match all that is given, in the order of their times."""
+        self.is_told(node, kind)
         found = (
             event
             for event in self.events

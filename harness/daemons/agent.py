@@ -241,13 +241,15 @@ class Agent:
         self.events.emit("neighbor", action="add", peer=neighbor.name)
         return f"neighbour {neighbor.name} is added"
 
-    async def _neighbor_change(self, **fields: Any) -> str:
+    async def _neighbor_change(self, **fields: Any) -> Row:
         neighbor = parse_neighbor(fields)
         async with self._turn:
-            self.driver.named(neighbor.name)
-            await self._put(neighbor, new=False)
+            old = self.driver.named(neighbor.name)
+            changed = [name for name in type(old).model_fields if getattr(old, name) != getattr(neighbor, name)]
+            if changed:
+                await self._put(neighbor, new=False)
         self.events.emit("neighbor", action="change", peer=neighbor.name)
-        return f"neighbour {neighbor.name} is changed"
+        return {"neighbor": neighbor.name, "changed": {name.rstrip("_"): "configured" for name in changed}}
 
     async def _neighbor_delete(self, name: str) -> str:
         async with self._turn:

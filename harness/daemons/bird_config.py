@@ -8,6 +8,8 @@ from harness.daemons.policies import IPV4, IPV6, bird_filter, bird_name
 
 TABLES = {"ipv4": "master4", "ipv6": "master6"}
 _VERSIONS = {"ipv4": IPV4, "ipv6": IPV6}
+#: A limit's action in BIRD's words. Its "restart" comes back by the protocol's own error wait time.
+_LIMITS = {"warn": "warn", "drop": "block", "teardown": "restart"}
 #: Seconds that BIRD waits before it dials; with its own default of 5 a lab would wait for little else.
 _CONNECT_DELAY = 1
 
@@ -59,6 +61,8 @@ def neighbor_lines(config: SpeakerConfig, neighbor: Neighbor) -> list[str]:
         if neighbor.add_path != "none":
             words = {"send": "tx", "receive": "rx", "both": "on"}
             options.append(f"add paths {words[neighbor.add_path]};")
+        if (most := neighbor.maximum_prefixes) is not None:
+            options.append(f"import limit {most.limit} action {_LIMITS[most.action]};")
         channels.append(f"  {family} {{ {' '.join(options)} }};")
     source = f"{neighbor.local_address} " if neighbor.local_address else ""
     seconds = hold_time(config, neighbor)

@@ -40,6 +40,7 @@ class Feature(StrEnum):
     NEXT_HOP_SELF = "next-hop-self"
     FALL_OVER = "ends a session with the route to its neighbour"
     MAXIMUM_PREFIXES = "maximum prefixes"
+    DROPS_PREFIXES = "prefixes beyond the maximum dropped one by one"
     POLICY = "import and export policies"
     POLICY_AS_PATH = "AS path expressions in policies"
     POLICY_SOURCE = "policies by where a route was learned"
@@ -81,6 +82,12 @@ def _bfd(value: Any) -> Iterator[Feature]:
     yield Feature.BFD if value.hop_count == 1 else Feature.BFD_MULTIHOP
     if value.auth is not None:
         yield Feature.BFD_AUTHENTICATION
+
+
+def _maximum_prefixes(value: Any) -> Iterator[Feature]:
+    yield Feature.MAXIMUM_PREFIXES
+    if value.action == "drop":
+        yield Feature.DROPS_PREFIXES
 
 
 def _families(value: tuple[str, ...]) -> Iterator[Feature]:
@@ -129,7 +136,7 @@ NEIGHBOR_FIELDS: dict[str, Asks] = {
     "import_": _rules,
     "export": _rules,
     "strict": _always(Feature.POLICY),
-    "maximum_prefixes": _always(Feature.MAXIMUM_PREFIXES),
+    "maximum_prefixes": _maximum_prefixes,
     "graceful_restart": _always(Feature.GRACEFUL_RESTART),
 }
 #: Fields that every daemon of this package renders.

@@ -131,12 +131,21 @@ def neighbor_lines(config: SpeakerConfig, neighbor: Neighbor) -> Iterator[str]:
             yield f"{at} disable-addpath-rx"
         if neighbor.allow_as_in:
             yield f"{at} allowas-in {neighbor.allow_as_in}"
+        if (most := neighbor.maximum_prefixes) is not None:
+            yield f"{at} maximum-prefix {most.limit}{_beyond(most.action, most.restart)}"
         if _has_policies(neighbor):
             yield f"{at} route-map {_map_name(neighbor, 'in', family)} in"
             yield f"{at} route-map {_map_name(neighbor, 'out', family)} out"
         yield "exit-address-family"
     if not neighbor.shutdown:
         yield f"no {at} shutdown"
+
+
+def _beyond(action: str, restart: int | None) -> str:
+    """What bgpd does with one prefix more; it counts the time to a restart in minutes."""
+    if action == "warn":
+        return " warning-only"
+    return "" if restart is None else f" restart {max(1, round(restart / 60))}"
 
 
 def network_lines(prefixes: list[str], no: str = "") -> list[str]:

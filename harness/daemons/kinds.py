@@ -16,9 +16,12 @@ from harness.daemons.features import Feature, Need
 
 _PATH = f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin:/usr/local/sbin:/usr/lib/frr"
 
-#: What every stand-in tells: see ``harness.daemons.driver``.
-EVENTS = frozenset(
-    {"start", "stop", "fsm", "peer.up", "peer.down", "notification", "network", "neighbor", "policy", "clear"}
+#: Events that our speaker alone tells. What a stand-in tells is in ``harness.daemons.driver``.
+OURS_ALONE = frozenset(
+    {
+        *("rib", "fib", "fib.failed", "fib.lost", "rejected", "update.error", "eor", "refresh", "peer.log"),
+        *("dial.waiting", "connection.refused", "maximum-prefixes", "bfd", "bfd.refused", "bfd.failed"),
+    }
 )
 #: Methods of the control socket that every stand-in serves.
 METHODS = frozenset(
@@ -58,7 +61,6 @@ class Kind:
     features: frozenset[Feature]
     lacks: Mapping[Feature, str] = field(default_factory=dict)
     protocol: int = 0
-    events: frozenset[str] = EVENTS
     methods: frozenset[str] = METHODS
 
     @cached_property
@@ -104,6 +106,8 @@ KINDS: Mapping[str, Kind] = {
                 Feature.FALL_OVER,
                 Feature.FIB_TABLE,
                 Feature.BFD_AUTHENTICATION,
+                Feature.DROPS_PREFIXES,
+                Feature.REQUIRE_ROUTE,
                 Feature.PORT,
             },
             {
@@ -111,6 +115,8 @@ KINDS: Mapping[str, Kind] = {
                 Feature.POLICY_SOURCE: "its route maps do not match where a route was learned",
                 Feature.FALL_OVER: "it notices the loss of the interface, not of a route",
                 Feature.BFD_AUTHENTICATION: "its bfdd has none",
+                Feature.DROPS_PREFIXES: "it warns or ends the session",
+                Feature.REQUIRE_ROUTE: "its import check is for all networks or none",
             },
             protocol=186,
         ),
