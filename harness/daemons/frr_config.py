@@ -141,7 +141,7 @@ def neighbor_lines(config: SpeakerConfig, neighbor: Neighbor) -> Iterator[str]:
         yield f"no {at} shutdown"
 
 
-def _beyond(action: str, restart: int | None) -> str:
+def _beyond(action: str, restart: float | None) -> str:
     """What bgpd does with one prefix more; it counts the time to a restart in minutes."""
     if action == "warn":
         return " warning-only"
