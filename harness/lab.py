@@ -363,7 +363,11 @@ class Lab:
             config = write_private(folder / "bgp.json", speaker_config(node.plan.speaker))
             return ["--config", str(config), "--consume", "--control", str(folder / "bgp.sock")]
 
-        # A killed speaker cannot take its routes with it: the lab does, the moment it is gone.
+        def after() -> None:
+            # A killed speaker cannot take its routes with it: the lab does, the moment it is gone, unless they are to stay.
+            if node.plan.speaker is None or not node.plan.speaker.keeps_forwarding:
+                _swept(netns_fd)
+
         return Daemon(
             node.name,
             "bgp",
@@ -372,7 +376,7 @@ class Lab:
             netns_fd,
             self.stream,
             configure,
-            after=lambda: _swept(netns_fd),
+            after=after,
         )
 
     async def begin_tunnels(self, *, within: float = 10.0) -> None:

@@ -117,6 +117,16 @@ class MaximumPrefixes:
 
 
 @dataclass(frozen=True, slots=True)
+class GracefulRestart:
+    """Routes kept over a restart of either side (RFC 4724, RFC 8538); times in seconds."""
+
+    mode: Literal["full", "helper"] = "full"
+    restart_time: int = 120
+    stale_time: float = 360
+    notification: bool = True
+
+
+@dataclass(frozen=True, slots=True)
 class Neighbor:
     """A BGP neighbour of a node's speaker. ``import_`` and ``export`` end with an implicit permit.
 
@@ -138,6 +148,7 @@ class Neighbor:
     key: str | None = field(default=None, repr=False)
     hold_time: int | None = None
     maximum_prefixes: MaximumPrefixes | None = None
+    graceful_restart: GracefulRestart | None = None
     import_: tuple[Rule, ...] = ()
     export: tuple[Rule, ...] = ()
 
@@ -169,6 +180,11 @@ class Speaker:
     multipath_ibgp: int = 1
     profile: Literal["document", "rfc4271"] = "document"
     groups: NexthopGroups = NexthopGroups()
+
+    @property
+    def keeps_forwarding(self) -> bool:
+        """Whether the kernel keeps the routes of a killed speaker for the next one (RFC 4724)."""
+        return any(n.graceful_restart is not None and n.graceful_restart.mode == "full" for n in self.neighbors)
 
 
 @dataclass(frozen=True, slots=True)

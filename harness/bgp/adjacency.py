@@ -7,51 +7,34 @@ the other neighbours are the speaker's.
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, replace
-from ipaddress import IPv4Address
+from collections.abc import Iterator
+from dataclasses import replace
 from zlib import crc32
 
 from harness.bgp import signals
 from harness.bgp.adj_out import AdjRibOut
 from harness.bgp.admission import Admission, Receiver
-from harness.bgp.config import Neighbor, SpeakerConfig
+from harness.bgp.config import Neighbor
 from harness.bgp.errors import Cease
-from harness.bgp.export import Exporter, PathIds, Target
+from harness.bgp.export import Exporter, Target
 from harness.bgp.fsm import Profile, State
+from harness.bgp.graceful import Helper, restart_offer
 from harness.bgp.inbound import Inbound
 from harness.bgp.messages import Notification
 from harness.bgp.paths import Kind, Source
 from harness.bgp.peer import Peer, PeerConfig
 from harness.bgp.policy import Policy
-from harness.bgp.ports import Kernel, Shell, Timer
+from harness.bgp.ports import Timer
 from harness.bgp.prefix_limit import PrefixLimit
 from harness.bgp.prefixes import Family
-from harness.bgp.rib import AdjRibIn, Table
+from harness.bgp.rib import AdjRibIn
+from harness.bgp.surroundings import Surroundings
 from harness.bgp.telling import notification_fields, session_fields
 from harness.bgp.update import Update
-from harness.bgp.watcher import Watcher
-from harness.control import EventLog
 
 FAMILY_OF_NAME = {"ipv4": Family.IPV4_UNICAST, "ipv6": Family.IPV6_UNICAST}
 SEND_LIMIT = 1024
 """Prefixes looked at between two pauses of an announcement."""
-
-
-@dataclass(slots=True)
-class Surroundings:
-    """What all neighbours of a speaker share. Only ``config`` is ever exchanged, by ``Speaker.reconfigure``."""
-
-    config: SpeakerConfig
-    router_id: IPv4Address
-    tables: dict[Family, Table]
-    shell: Shell
-    kernel: Kernel
-    log: EventLog
-    path_ids: PathIds
-    wake: Callable[[], None]
-    walk: Callable[[Iterator[None]], None]
-    watchers: list[Watcher] = field(default_factory=list)
 
 
 class Adjacency:
@@ -61,6 +44,7 @@ class Adjacency:
         self.config = config
         self.peer = Peer(peer_config(config, around))
         self.inbound: dict[Family, Inbound] = {}
+        self.helper = Helper(around, self._emit, self.inbound)
         self.outbound: dict[Family, AdjRibOut] = {}
         self.established_at: float | None = None
         self.last_down: str | None = None
@@ -145,6 +129,7 @@ class Adjacency:
         """The neighbour is no longer configured: its timer goes, its session is down already."""
         if self._timer is not None:
             self._timer.cancel()
+        self.helper.flush("the neighbour is no longer configured")
 
     # --------------------------------------------------------------------------------------------------------------------- events
 
@@ -172,6 +157,7 @@ class Adjacency:
         session, around = up.session, self._around
         self._conn = up.conn
         self.up = up
+        self.helper.back(self.config.graceful_restart, session)
         self.established_at = around.shell.now()
         source = Source(
             self.name,
@@ -183,11 +169,12 @@ class Adjacency:
         own_address = packed_address(up.local)
         for family in sorted(session.families, key=lambda f: f.value):
             table = around.tables[family]
-            self.inbound[family] = Inbound(
-                AdjRibIn(table, add_path=family in session.add_path_receive),
-                Admission(source, self._receiver(), self._policy("import", family), around.kernel.is_own),
-                PrefixLimit.of(self.config.maximum_prefixes),
-            )
+            admission = Admission(source, self._receiver(), self._policy("import", family), around.kernel.is_own)
+            if (stale := self.inbound.get(family)) is not None:
+                stale.admission = admission
+            else:
+                rib = AdjRibIn(table, add_path=family in session.add_path_receive)
+                self.inbound[family] = Inbound(rib, admission, PrefixLimit.of(self.config.maximum_prefixes))
             target = Target(
                 name=self.name,
                 ebgp=session.ebgp,
@@ -200,18 +187,21 @@ class Adjacency:
             exporter = Exporter(target, self._policy("export", family), around.path_ids)
             self.outbound[family] = AdjRibOut(session, family, exporter)
             around.walk(self.outbound[family].begin(table.selections))
+        # From now on this neighbour's routes are kept by what we say of forwarding, whatever there was before (RFC 8538 4).
+        self.offer_anew()
+        around.deferral.came_up(self.name, session)
         self._emit("peer.up", local=up.local, remote=up.remote, **session_fields(session))
         around.wake()
 
     def _down(self, down: signals.Down) -> None:
+        assert self.up is not None
+        session = self.up.session
         self._conn = self.up = None
         self.established_at = None
         self.last_down = down.reason
-        for inbound in self.inbound.values():
-            self._around.walk(inbound.rib.drain())
+        self.helper.lost(self.config.graceful_restart, session, down)
         for outbound in self.outbound.values():
             self._around.walk(outbound.drain())
-        self.inbound = {}
         self.outbound = {}
         self._answering.clear()
         self._emit(
@@ -232,7 +222,7 @@ class Adjacency:
         (BGP-7); limits count at once; what the OPEN says and the timers count from the next session."""
         limit_changed = config.maximum_prefixes != self.config.maximum_prefixes
         self.config = config
-        self.peer.configure(peer_config(config, self._around))
+        self.offer_anew()
         for family, inbound in self.inbound.items():
             inbound.admission.policy = self._policy("import", family)
             inbound.admission.receiver = self._receiver()
@@ -246,6 +236,10 @@ class Adjacency:
                 next_hop_self=config.next_hop_self,
                 default_local_pref=self._around.config.local_pref,
             )
+
+    def offer_anew(self) -> None:
+        """What the next OPEN says follows the configuration, and whether this speaker is still restarting."""
+        self.peer.configure(peer_config(self.config, self._around, was_up=self.peer.statistics.established > 0))
 
     def _receiver(self) -> Receiver:
         around, config = self._around, self.config
@@ -270,6 +264,8 @@ class Adjacency:
             self._emit("update.error", errors=[str(error) for error in update.errors])
         if update.end_of_rib is not None:
             self._emit("eor", family=str(update.end_of_rib))
+            self.helper.end_of_rib(update.end_of_rib)
+            self._around.deferral.end_of_rib(self.name, update.end_of_rib)
         if self.config.maximum_prefixes is not None:
             self._count_prefixes()
         self._around.wake()
@@ -309,7 +305,7 @@ class Adjacency:
         if subtype == 1:
             inbound.rib.begin_refresh()
         elif subtype == 2:
-            inbound.rib.end_refresh()
+            inbound.end_refresh()
         else:
             self._around.walk(self._answer(family, outbound))
             if self.peer.session is not None and self.peer.session.enhanced_refresh:
@@ -333,6 +329,8 @@ class Adjacency:
                 inbound.refusals.clear()
         more = False
         for family, outbound in self.outbound.items():
+            if family in self._around.deferral.waiting:
+                continue
             answered = family in self._answering
             if not (outbound.waiting or answered) or not self._around.shell.is_writable(self.name, self._conn):
                 continue
@@ -347,10 +345,10 @@ class Adjacency:
         return more
 
 
-def peer_config(config: Neighbor, around: Surroundings) -> PeerConfig:
-    """The state machine's share of a neighbour's configuration."""
+def peer_config(config: Neighbor, around: Surroundings, *, was_up: bool = False) -> PeerConfig:
+    """The state machine's share of a neighbour's configuration. ``was_up``: there has been a session since the speaker started."""
     speaker = around.config
-    families = frozenset(FAMILY_OF_NAME[name] for name in config.address_families)
+    families = families_of(config)
     nothing: frozenset[Family] = frozenset()
     return PeerConfig(
         name=config.name,
@@ -363,12 +361,18 @@ def peer_config(config: Neighbor, around: Surroundings) -> PeerConfig:
         passive=config.passive,
         profile=Profile(speaker.profile),
         hold_time=speaker.hold_time if config.hold_time is None else config.hold_time,
+        graceful_restart=restart_offer(config, families, around.deferral, was_up=was_up),
         connect_retry_time=config.connect_retry_time or speaker.connect_retry_time,
         # Checked at admission instead, where the refused route stays visible with its reason.
         enforce_first_as=False,
         # Two speakers that start together must not retry in step.
         seed=int(around.router_id) ^ crc32(config.name.encode()),
     )
+
+
+def families_of(config: Neighbor) -> frozenset[Family]:
+    """The address families of a neighbour's configuration."""
+    return frozenset(FAMILY_OF_NAME[name] for name in config.address_families)
 
 
 def packed_address(text: str) -> bytes:

@@ -63,6 +63,16 @@ class GracefulRestart:
     time: int
     families: tuple[RestartFamily, ...] = ()
 
+    @property
+    def kept(self) -> frozenset[Family]:
+        """The families whose routes are kept over a restart (RFC 4724 4.2)."""
+        return frozenset(family for entry in self.families if (family := FAMILIES.get((entry.afi, entry.safi))))
+
+    @property
+    def preserved(self) -> frozenset[Family]:
+        """The families whose forwarding state outlived the restart (the F bit)."""
+        return frozenset(family for e in self.families if e.forwarding and (family := FAMILIES.get((e.afi, e.safi))))
+
 
 @dataclass(frozen=True, slots=True)
 class FourOctetAs:
@@ -243,6 +253,12 @@ def _add_path(capabilities: Iterable[Capability]) -> tuple[set[Family], set[Fami
     return receive, send
 
 
+def _graceful_restart(capabilities: Iterable[Capability]) -> GracefulRestart | None:
+    """RFC 4724 3: of several instances the last counts."""
+    found = [capability for capability in capabilities if isinstance(capability, GracefulRestart)]
+    return found[-1] if found else None
+
+
 def negotiate(sent: Open, received: Open, *, revised_errors: bool = True, enforce_first_as: bool = False) -> Session:
     """The session that follows from the OPEN we sent and the one the peer sent.
 
@@ -255,6 +271,8 @@ def negotiate(sent: Open, received: Open, *, revised_errors: bool = True, enforc
     families = offered_families(sent.capabilities) & offered_families(received.capabilities)
     our_receive, our_send = _add_path(sent.capabilities)
     their_receive, their_send = _add_path(received.capabilities)
+    ours_restart = _graceful_restart(sent.capabilities)
+    theirs_restart = _graceful_restart(received.capabilities) if ours_restart is not None else None
     hold_time = min(sent.hold_time, received.hold_time)
     return Session(
         local_asn=sent.true_asn,
@@ -268,6 +286,9 @@ def negotiate(sent: Open, received: Open, *, revised_errors: bool = True, enforc
         extended_message=ExtendedMessage.code in both,
         route_refresh=RouteRefreshCapability.code in both,
         enhanced_refresh=EnhancedRouteRefresh.code in both,
+        graceful_restart=theirs_restart,
+        # RFC 8538 2: the N bit counts where both set it.
+        hard_reset=bool(ours_restart and ours_restart.notification and theirs_restart and theirs_restart.notification),
         hold_time=hold_time,
         keepalive=hold_time / 3,
         revised_errors=revised_errors,

@@ -42,6 +42,7 @@ EFFECTS: dict[str, Effect] = {
     "enforce_first_as": Effect.NEW_ROUTES,
     "allow_as_in": Effect.NEW_ROUTES,
     "maximum_prefixes": Effect.AT_ONCE,
+    "graceful_restart": Effect.NEXT_SESSION,
     "import_": Effect.NEW_ROUTES,
     "export": Effect.NEW_ROUTES,
     "strict": Effect.NEW_ROUTES,

@@ -21,7 +21,7 @@ from harness.bgp.as_path import AS_TRANS
 from harness.bgp.attributes import community, large_community
 from harness.bgp.bfd_options import BfdOptions
 from harness.bgp.monitoring_options import BmpCollector, MetricsOptions, MrtOptions
-from harness.bgp.neighbor_options import MaximumPrefixes, Options
+from harness.bgp.neighbor_options import GracefulRestartOptions, MaximumPrefixes, Options
 from harness.bgp.prefix_list import PrefixRange
 
 TCP_MD5_KEY_MAX = 80
@@ -176,6 +176,9 @@ class Neighbor(Options):
     maximum_prefixes: MaximumPrefixes | None = Field(
         None, description="most routes taken from the neighbour, and what happens beyond; default: no limit"
     )
+    graceful_restart: GracefulRestartOptions | None = Field(
+        None, description="keep routes over a restart of either side; default: they go with the session"
+    )
     import_: tuple[Rule, ...] = Field((), alias="import", description="policy for received routes")
     export: tuple[Rule, ...] = Field((), description="policy for announced routes")
     strict: bool = Field(False, description="policies end with deny instead of permit (RFC 8212)")
@@ -253,6 +256,12 @@ class SpeakerConfig(Options):
     )
     always_compare_med: bool = Field(False, description="compare MED between neighbouring ASes too")
     local_pref: int = Field(100, ge=0, le=4294967295, description="LOCAL_PREF of routes that come without one")
+    selection_deferral_time: float = Field(
+        360,
+        gt=0,
+        le=86400,
+        description="after a restart that kept the kernel's routes: most seconds to wait for End-of-RIB",
+    )
     profile: Literal["document", "rfc4271"] = Field(
         "document", description="state machine: a failed TCP connection leads to Active (document) or Idle (rfc4271)"
     )
@@ -318,6 +327,11 @@ class SpeakerConfig(Options):
                     f"neighbor {neighbor.name}: ebgp_multihop is for eBGP, but AS {neighbor.remote_asn} is the own one"
                 )
         return self
+
+    @property
+    def keeps_forwarding(self) -> bool:
+        """Whether some neighbour is told that the kernel's routes outlive a restart (RFC 4724)."""
+        return any(n.graceful_restart is not None and n.graceful_restart.mode == "full" for n in self.neighbors)
 
 
 def parse_address(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:

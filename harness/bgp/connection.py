@@ -17,6 +17,19 @@ from harness.bgp.session import Session
 from harness.bgp.shared import Shared, Timer
 from harness.bgp.signals import Close, Dial, Down, NotificationSent, Transition, Up, Write
 
+HARD_CEASES = frozenset(
+    {
+        Cease.MAXIMUM_NUMBER_OF_PREFIXES_REACHED,
+        Cease.ADMINISTRATIVE_SHUTDOWN,
+        Cease.PEER_DECONFIGURED,
+        Cease.ADMINISTRATIVE_RESET,
+        Cease.OTHER_CONFIGURATION_CHANGE,
+        Cease.BFD_DOWN,
+    }
+)
+"""What goes as a Hard Reset where the peer would otherwise keep the routes (RFC 8538 3.1, RFC 9384 4): an operator meant it, or
+the path is gone."""
+
 
 class Connection:
     """A state machine of RFC 4271 8 with its TCP connection."""
@@ -39,6 +52,7 @@ class Connection:
         self.held: list[Frame] | None = None
         self.waited = False
         self.spare = False
+        self.late = False
         self.notification_sent: Notification | None = None
         self.notification_received: Notification | None = None
         self._track = track
@@ -159,6 +173,8 @@ class Connection:
         """Sends a NOTIFICATION and records it."""
         if self.conn is None or not self.stands:
             return
+        if self.session.hard_reset and notification.code == ErrorCode.CEASE and notification.subcode in HARD_CEASES:
+            notification = notification.hard()
         self.write(encode(notification, self.session), MessageType.NOTIFICATION)
         self.notification_sent = self.shared.statistics.last_sent = notification
         self.shared.outputs.append(NotificationSent(self.conn, notification))
@@ -188,10 +204,10 @@ class Connection:
         self._start(Timer.HOLD, self.shared.config.open_hold_time)
 
     def _start_hold(self) -> None:
-        assert self.received_open is not None and self.sent_open is not None
+        assert self.received_open is not None
         config = self.shared.config
         self.session = negotiate(
-            self.sent_open,
+            self.sent_open or config.open(),
             self.received_open,
             revised_errors=config.revised_errors,
             enforce_first_as=config.enforce_first_as,

@@ -123,7 +123,7 @@ async def run(
     if router_id is None:
         raise ConfigError("router_id is not given and no interface has an IPv4 address to take it from; set router_id")
     bfd = BfdWatch(loop, log, lambda name, reason: speaker.path_lost(name, reason))
-    speaker = shell.speaker = Speaker(config, router_id, shell, kernel, log, bfd)
+    speaker = shell.speaker = Speaker(config, router_id, shell, kernel, log, bfd, restarted=kernel.adopted > 0)
     shows = Shows(speaker, shell.now)
     monitors = Monitors(speaker, shows, shell.transport.ports, control)
     reloader = Reloader(speaker, monitors.apply, source)
@@ -138,7 +138,7 @@ async def run(
             server = ControlServer(control, methods(speaker, shows) | more, log)
             await server.start()
         await monitors.apply(config)
-        log.emit("start", asn=config.asn, router_id=str(router_id), swept=kernel.swept)
+        log.emit("start", asn=config.asn, router_id=str(router_id), swept=kernel.swept, adopted=kernel.adopted)
         kernel.follow(loop, speaker.next_hops_changed, speaker.routes_lost, speaker.routes_dropped)
         speaker.start()
         shell.transport.accept()

@@ -145,6 +145,15 @@ class Inbound:
             if not number % STRIDE:
                 yield
 
+    def end_refresh(self) -> int:
+        """What was not sent again since :meth:`AdjRibIn.begin_refresh` is gone; returns how many routes that were."""
+        before = len(self.rib)
+        gone = self.rib.end_refresh()
+        if self.limit is not None:
+            self.limit.forget(gone)
+            self._fill()
+        return before - len(self.rib)
+
     def crossed(self) -> int | None:
         """The number of routes offered where it has just passed the limit, or come back to it; else None."""
         return None if self.limit is None else self.limit.crossed(self.accepted)

@@ -42,10 +42,12 @@ class NetlinkKernel:
         ignore_own(self._monitor.fileno(), self._rtnl.fileno(), Protocol.BGP)
         self._resolver = Resolver(protocol=Protocol.BGP, resolve_via_default=config.resolve_via_default)
         self.fibs: dict[Family, Fib] = {}
-        self.swept = 0
+        self.swept = self.adopted = 0
         if config.fib.install:
-            self.swept = sweep_with(self._rtnl, table=config.fib.table)
             self.fibs = {family: open_fib(self._rtnl, af, _settings(config, family)) for family, af in _AF.items()}
+            if config.keeps_forwarding:
+                self.adopted = sum(fib.adopt() for fib in self.fibs.values())
+            self.swept = sweep_with(self._rtnl, table=config.fib.table, keep=tuple(self.fibs.values()))
         # A dump walks the whole table for each protocol: only those that own routes here are asked for.
         self._protocols: set[int] = {Protocol.KERNEL}
         self._load_all()

@@ -20,6 +20,12 @@ def _neighbor(e: Event) -> str:
     return f"{e['action']} {e['peer']}{f': {changed}' if changed else ''}"
 
 
+def _graceful_restart(e: Event) -> str:
+    who = f"{e['peer']}: " if "peer" in e else ""
+    count = f"{e['count']} " if "count" in e else ""
+    return f"{who}{count}{e['family']} routes {e['phase']}: {e['reason']}"
+
+
 def _notification(e: Event) -> str:
     text = f', "{e["text"]}"' if e.get("text") else ""
     data = f", data {e['data']}" if e["data"] else ""
@@ -60,7 +66,10 @@ def _some(parts: list[str], total: int) -> str:
 
 # Every event that a speaker emits, by type; ``peer`` is always the neighbour's name.
 FORMS: dict[str, Callable[[Event], str]] = {
-    "start": lambda e: f"AS {e['asn']} {e['router_id']}, {e['swept']} routes of a former speaker removed",
+    "start": lambda e: (
+        f"AS {e['asn']} {e['router_id']}, {e['swept']} routes of a former speaker removed"
+        + (f", {e['adopted']} kept" if e.get("adopted") else "")
+    ),
     "stop": lambda e: e["reason"],
     "fsm": lambda e: f"{e['peer']}: {e['old']} -> {e['new']} ({e['event']}: {e['reason']})",
     "peer.up": _peer_up,
@@ -76,6 +85,7 @@ FORMS: dict[str, Callable[[Event], str]] = {
         f"{e['peer']}: {e['count']} {e['family']} prefixes, {'over' if e['over'] else 'within'} "
         f"the limit of {e['limit']} ({e['action']})"
     ),
+    "graceful-restart": _graceful_restart,
     "refresh": lambda e: f"{e['peer']}: route refresh of {e['family']} {e['kind']}",
     "bfd": lambda e: f"{e['peer']}: BFD {e['old']} -> {e['new']} ({e['reason']})",
     "bfd.refused": lambda e: f"{e['peer']}: BFD packet refused, {e['reason']}",

@@ -91,9 +91,26 @@ class Notification:
         wire = text.encode()[:255].decode(errors="ignore").encode()
         return cls(ErrorCode.CEASE, subcode, bytes((len(wire),)) + wire)
 
+    def hard(self) -> Notification:
+        """This NOTIFICATION inside a Hard Reset (RFC 8538 3.1)."""
+        return Notification(ErrorCode.CEASE, Cease.HARD_RESET, bytes((self.code, self.subcode)) + self.data)
+
+    @property
+    def is_hard(self) -> bool:
+        return (self.code, self.subcode) == (ErrorCode.CEASE, Cease.HARD_RESET)
+
+    @property
+    def meant(self) -> Notification:
+        """What a Hard Reset carries; any other NOTIFICATION itself."""
+        if self.is_hard and len(self.data) >= 2:
+            return Notification(self.data[0], self.data[1], self.data[2:])
+        return self
+
     @property
     def communication(self) -> str:
         """The operator's text of a shutdown or reset; empty where there is none or it is malformed (RFC 9003 2)."""
+        if self.is_hard and self.meant is not self:
+            return self.meant.communication
         if self.code != ErrorCode.CEASE or self.subcode not in (
             Cease.ADMINISTRATIVE_SHUTDOWN,
             Cease.ADMINISTRATIVE_RESET,
@@ -112,7 +129,8 @@ class Notification:
 
     def __str__(self) -> str:
         said = f' "{self.communication}"' if self.communication else ""
-        return f"{self.name} ({self.code}/{self.subcode}): {meaning(self.code, self.subcode)}{said}"
+        inside = f", meant {self.meant.name} ({self.meant.code}/{self.meant.subcode})" if self.meant is not self else ""
+        return f"{self.name} ({self.code}/{self.subcode}): {meaning(self.code, self.subcode)}{inside}{said}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,3 +28,25 @@ class MaximumPrefixes(Options):
         le=86400 * 7,
         description="teardown: begin again after so many seconds; default: stay down until `neighbor start`",
     )
+
+
+class GracefulRestartOptions(Options):
+    """Graceful restart with the neighbour (RFC 4724, RFC 8538): routes outlive a lost session while forwarding goes on."""
+
+    mode: Literal["full", "helper"] = Field(
+        "full",
+        description="full: the neighbour shall keep our routes while we restart, and we keep its; helper: only the latter",
+    )
+    restart_time: int = Field(
+        120, ge=1, le=4095, description="seconds that the neighbour keeps our routes when the session is lost"
+    )
+    stale_time: float = Field(
+        360,
+        gt=0,
+        le=86400,
+        description="most seconds that its routes stay stale once its session is back (no End-of-RIB)",
+    )
+    notification: bool = Field(
+        True,
+        description="offer the N bit (RFC 8538): errors and an expired hold timer keep the routes too, a hard reset (Cease/9) does not",
+    )

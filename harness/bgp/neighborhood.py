@@ -7,13 +7,14 @@ Nothing restarts that need not: :meth:`Neighborhood.change_neighbor` resets a se
 from __future__ import annotations
 
 from harness.bgp import signals
-from harness.bgp.adjacency import Adjacency, Surroundings
+from harness.bgp.adjacency import Adjacency
 from harness.bgp.bfd_options import BfdOptions
 from harness.bgp.changes import Effect, changed_fields
 from harness.bgp.config import Neighbor, Rule
-from harness.bgp.errors import Cease
+from harness.bgp.errors import Cease, ErrorCode, describe
 from harness.bgp.fsm import State
 from harness.bgp.ports import Bfd
+from harness.bgp.surroundings import Surroundings
 
 
 class NeighborError(ValueError):
@@ -54,6 +55,7 @@ class Neighborhood:
         adjacency = self.adjacency(name)
         adjacency.feed(signals.Stop(Cease.PEER_DECONFIGURED))
         adjacency.retire()
+        self._around.deferral.without(adjacency.name)
         self.bfd.unwatch(adjacency.name)
         del self.adjacencies[adjacency.name]
         self._tell_shell()
@@ -81,9 +83,9 @@ class Neighborhood:
         idle_too = Effect.NEXT_SESSION in effects or bool({"key", "key_file", "maximum_prefixes"} & changed.keys())
         begins = Effect.RESET in effects or (idle_too and not adjacency.is_up)
         if neighbor.shutdown and not old.shutdown:
-            adjacency.feed(signals.Stop(Cease.ADMINISTRATIVE_SHUTDOWN))
+            self._stop(adjacency, Cease.ADMINISTRATIVE_SHUTDOWN)
         elif begins:
-            adjacency.feed(signals.Stop(Cease.OTHER_CONFIGURATION_CHANGE))
+            self._stop(adjacency, Cease.OTHER_CONFIGURATION_CHANGE)
         adjacency.configure(neighbor)
         self._tell_shell()
         if neighbor.shutdown:
@@ -115,8 +117,15 @@ class Neighborhood:
         """Cease/2 to the neighbour, with ``text`` (RFC 9003); it stays configured."""
         adjacency = self.adjacency(name)
         adjacency.config = adjacency.config.model_copy(update={"shutdown": True})
-        adjacency.feed(signals.Stop(Cease.ADMINISTRATIVE_SHUTDOWN, text))
+        self._stop(adjacency, Cease.ADMINISTRATIVE_SHUTDOWN, text)
         self.bfd.unwatch(adjacency.name)
+
+    def _stop(self, adjacency: Adjacency, subcode: Cease, text: str = "") -> None:
+        """Ends a session, and what is kept of one that ended before."""
+        adjacency.feed(signals.Stop(subcode, text))
+        adjacency.helper.flush(describe(ErrorCode.CEASE, subcode))
+        if subcode is Cease.ADMINISTRATIVE_SHUTDOWN:
+            self._around.deferral.without(adjacency.name)
 
     def start_neighbor(self, name: str) -> None:
         """The end of :meth:`shut_neighbor`."""

@@ -215,6 +215,7 @@ class Peer:
             self._second.cease = Notification(ErrorCode.CEASE, Cease.CONNECTION_REJECTED)
             self._fire(self._second, Event.AUTOMATIC_STOP, "a newer connection takes its place")
         second = Connection(self._shared, self._track, State.ACTIVE)
+        second.late = self._main.state is State.ESTABLISHED and not signal.outgoing
         second.spare = True
         second.adopt(signal.conn, signal.outgoing, signal.local, signal.remote)
         self._second = second
@@ -371,6 +372,11 @@ class Peer:
         connection.received_open = message
         delayed = Timer.DELAY_OPEN in connection.timers
         self._give_up_leftover()
+        if connection.late and self._restarts_gracefully():
+            # RFC 4724 5: it opened a new connection while the old one stands, so it has restarted and knows nothing of that.
+            self._fire(
+                self._main, Event.TCP_CONNECTION_FAILS, "the neighbour restarted: its OPEN came on a new connection"
+            )
         loser = self._collide(connection, message)
         detail = f"ours {self.config.identifier}, the peer's {message.identifier}"
         if loser is connection:
@@ -398,6 +404,11 @@ class Peer:
         if other is None or other.received_open is None:
             return None
         return other if self._stays(connection, other, message) else connection
+
+    def _restarts_gracefully(self) -> bool:
+        """Whether the Established session is with a neighbour that keeps forwarding over a restart."""
+        session = self.session
+        return session is not None and session.graceful_restart is not None and bool(session.graceful_restart.kept)
 
     def _waits(self, connection: Connection, message: Open) -> bool:
         """Whether an OPEN is to wait for that of the other connection, which will win."""

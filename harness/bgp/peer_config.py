@@ -13,8 +13,10 @@ from harness.bgp.capabilities import (
     AddPath,
     AddPathFamily,
     Capability,
+    EnhancedRouteRefresh,
     ExtendedMessage,
     FourOctetAs,
+    GracefulRestart,
     Multiprotocol,
     RouteRefreshCapability,
     encode_capability,
@@ -62,6 +64,8 @@ class PeerConfig:
     send_notification_without_open: bool = True
     asn4: bool = True
     route_refresh: bool = True
+    enhanced_refresh: bool = True
+    graceful_restart: GracefulRestart | None = None
     extended_message: bool = True
     revised_errors: bool = True
     enforce_first_as: bool = True
@@ -75,6 +79,8 @@ class PeerConfig:
             offer.append(RouteRefreshCapability())
         if self.extended_message:
             offer.append(ExtendedMessage())
+        if self.graceful_restart is not None:
+            offer.append(self.graceful_restart)
         if self.asn4:
             offer.append(FourOctetAs(self.local_asn))
         paths = tuple(
@@ -84,6 +90,8 @@ class PeerConfig:
         )
         if paths:
             offer.append(AddPath(paths))
+        if self.enhanced_refresh:
+            offer.append(EnhancedRouteRefresh())
         return tuple(offer)
 
     def open(self) -> Open:

@@ -112,6 +112,8 @@ def _neighbor_lines(row: dict[str, Any]) -> Iterable[tuple[str, str | Text]]:
     yield "Routes", f"{row['received']} received, {row['accepted']} accepted, {row['advertised']} announced"
     if limit := row.get("maximum_prefixes"):
         yield "Maximum prefixes", prefix_limit(limit)
+    if restart := row.get("graceful_restart"):
+        yield "Graceful restart", graceful_restart(restart, session)
     yield "Established", f"{row['established_count']} times, {row['transitions']} transitions"
     if row["key"]:
         yield "TCP MD5", "a key is set" + (f"; {row['md5']}" if "md5" in row else "")
@@ -122,6 +124,22 @@ def _neighbor_lines(row: dict[str, Any]) -> Iterable[tuple[str, str | Text]]:
             yield label, notification(error)
     if row["last_down"]:
         yield "Last down", row["last_down"]
+
+
+def graceful_restart(row: dict[str, Any], session: dict[str, Any] | None) -> str:
+    """What both sides offer, and the routes that are stale now."""
+    parts = [row["mode"] + (f", {row['restart_time']} s" if row["mode"] == "full" else "")]
+    if theirs := (session or {}).get("graceful_restart"):
+        kept = (
+            f"keeps {', '.join(theirs['families'])} for {theirs['restart_time']} s" if theirs["families"] else "helps"
+        )
+        parts.append(f"the neighbour {kept}{', with N bit' if theirs['notification'] else ''}")
+    elif session:
+        parts.append("not offered by the neighbour")
+    if row["stale"]:
+        counts = ", ".join(f"{count} {family}" for family, count in row["stale"].items())
+        parts.append(f"{counts} routes are stale, for {row['stale_for']:g} s at most")
+    return "; ".join(parts)
 
 
 def prefix_limit(row: dict[str, Any]) -> str:

@@ -192,7 +192,17 @@ class AdjRibIn:
         """RFC 7313 4: the neighbour begins to send all its routes again."""
         self._stale = set(self.routes)
 
-    def end_refresh(self) -> None:
-        """RFC 7313 4: what it did not send again is gone."""
-        stale, self._stale = self._stale, None
-        self.withdraw(stale or ())
+    def end_refresh(self) -> set[bytes]:
+        """RFC 7313 4: what it did not send again is gone; returns that."""
+        stale, self._stale = self._stale or set(), None
+        self.withdraw(stale)
+        return stale
+
+    def is_stale(self, nlri: bytes) -> bool:
+        """Whether a route waits to be sent again."""
+        return self._stale is not None and nlri in self._stale
+
+    @property
+    def stale_count(self) -> int:
+        """How many routes wait to be sent again."""
+        return len(self._stale or ())

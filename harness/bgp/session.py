@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from harness.bgp.prefixes import Family
 
 if TYPE_CHECKING:
-    from harness.bgp.capabilities import Capability
+    from harness.bgp.capabilities import Capability, GracefulRestart
     from harness.bgp.messages import Open
 
 STANDARD_LENGTH = 4096
@@ -28,7 +28,8 @@ class Session:
     ``add_path_receive``: families in which received NLRI carry path identifiers; ``add_path_send``: those we send.
     ``hold_time`` and ``keepalive`` are seconds, 0 means never (RFC 4271 4.2). ``revised_errors`` selects RFC 7606; without it
     every attribute error resets the session as in RFC 4271 6.3. ``enforce_first_as``: an external peer's paths start with its
-    AS (RFC 4271 6.3). ``opens``: the OPENs, sent and received, that it was made from. ``ebgp``: the peer is in another AS.
+    AS (RFC 4271 6.3). ``graceful_restart``: the peer's capability where both offered one (RFC 4724); ``hard_reset``: both know Cease/9
+    (RFC 8538). ``opens``: the OPENs, sent and received, that it was made from. ``ebgp``: the peer is in another AS.
     ``codec`` numbers the contexts in which equal octets of attributes mean the same.
     """
 
@@ -43,6 +44,8 @@ class Session:
     extended_message: bool = False
     route_refresh: bool = False
     enhanced_refresh: bool = False
+    graceful_restart: GracefulRestart | None = None
+    hard_reset: bool = False
     hold_time: int = 90
     keepalive: float = 30.0
     revised_errors: bool = True

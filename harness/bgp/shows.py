@@ -110,6 +110,12 @@ class Shows:
                     for family, inbound in adjacency.inbound.items()
                 }
             }
+        if config.graceful_restart is not None:
+            helper = adjacency.helper
+            row["graceful_restart"] = config.graceful_restart.model_dump() | {
+                "stale": {str(f): i.rib.stale_count for f, i in adjacency.inbound.items() if f in helper.stale},
+                "stale_for": None if helper.until is None else round(helper.until - self._now(), 3),
+            }
         if config.bfd is not None:
             row["bfd"] = self._speaker.bfd.row(adjacency.name) or {
                 "state": "AdminDown" if config.shutdown else "Down",
@@ -176,7 +182,8 @@ class Shows:
             for key, path in inbound.rib.routes.items() if inbound else ():
                 prefix = inbound.rib.prefix_of(key) if inbound else key
                 if wanted in (None, prefix):
-                    found.setdefault(prefix, []).append(full_path_row(path))
+                    stale = {"stale": True} if inbound and inbound.rib.is_stale(key) else {}
+                    found.setdefault(prefix, []).append(full_path_row(path) | stale)
         yield from found.items()
 
     def _out_rows(self, family: Family, peer: str | None, wanted: bytes | None) -> Iterator[tuple[bytes, list[Any]]]:

@@ -16,10 +16,11 @@ from typing import TypeVar
 
 from harness.bgp import prefixes as nlri
 from harness.bgp import signals
-from harness.bgp.adjacency import Surroundings
+from harness.bgp.adjacency import families_of
 from harness.bgp.attributes import Attributes, Origin
 from harness.bgp.config import Network, SpeakerConfig, parse_network
 from harness.bgp.decision import Preferences, Selection
+from harness.bgp.deferral import Deferral
 from harness.bgp.errors import Cease
 from harness.bgp.export import PathIds
 from harness.bgp.neighborhood import Neighborhood
@@ -27,6 +28,7 @@ from harness.bgp.paths import Kind, Path, Source
 from harness.bgp.ports import Bfd, Kernel, NoBfd, Shell
 from harness.bgp.prefixes import Family
 from harness.bgp.rib import Table
+from harness.bgp.surroundings import Surroundings
 from harness.bgp.telling import path_row, ways_rows
 from harness.control import EventLog
 from harness.net.fib import Loss, Ways, Written
@@ -57,6 +59,8 @@ class Speaker(Neighborhood):
         kernel: Kernel,
         log: EventLog,
         bfd: Bfd = NoBfd(),
+        *,
+        restarted: bool = False,
     ) -> None:
         self.config = config
         self.router_id = router_id
@@ -73,13 +77,19 @@ class Speaker(Neighborhood):
         self._unwritten: dict[Family, set[bytes]] = {family: set() for family in Family}
         self._turn = 0
         self._awake = False
-        around = Surroundings(config, router_id, self.tables, shell, kernel, log, PathIds(), self.wake, self._walk)
+        self._unswept: set[Family] = set()
+        self._deferral = Deferral(self._selected, restarted=restarted)
+        around = Surroundings(
+            config, router_id, self.tables, shell, kernel, log, PathIds(), self.wake, self._walk, self._deferral
+        )
         self.watchers = around.watchers
         super().__init__(around, bfd)
 
     # ------------------------------------------------------------------------------------------------------------ life
 
     def start(self) -> None:
+        if self._deferral.restarted:
+            self._defer()
         for network in self.config.networks:
             self._put_network(network)
         for neighbor in self.config.neighbors:
@@ -88,6 +98,24 @@ class Speaker(Neighborhood):
         for adjacency in self.adjacencies.values():
             if not adjacency.config.shutdown:
                 self._begin(adjacency)
+        self.wake()
+
+    def _defer(self) -> None:
+        """RFC 4724 4.1: selection waits for those whose routes the kernel still has."""
+        waited = [n for n in self.config.neighbors if n.graceful_restart is not None and not n.shutdown]
+        self._deferral.begin((n.name, families_of(n)) for n in waited)
+        reason = f"selection waits for End-of-RIB, at most {self.config.selection_deferral_time:g} s"
+        for family in self._deferral.waiting:
+            self.log.emit("graceful-restart", phase="kept in the kernel", family=str(family), reason=reason)
+        self._shell.call_at(self._shell.now() + self.config.selection_deferral_time, self._deferral.expire)
+
+    def _selected(self, family: Family, reason: str) -> None:
+        """The selection of a family waits no longer."""
+        self._unswept.add(family)
+        self.log.emit("graceful-restart", phase="selected", family=str(family), reason=reason)
+        if not self._deferral.restarting:
+            for adjacency in self.adjacencies.values():
+                adjacency.offer_anew()
         self.wake()
 
     def stop(self, text: str = "") -> None:
@@ -130,13 +158,26 @@ class Speaker(Neighborhood):
                 self.wake()
                 return
         for family, table in self.tables.items():
+            if family in self._deferral.waiting:
+                continue
             while table.changed:
                 self._publish(family, table, table.take(BATCH))
                 if self._shell.now() >= end:
                     self.wake()
                     return
+            if family in self._unswept:
+                self._unswept.discard(family)
+                self._sweep(family)
         if self._announce(end):
             self.wake()
+
+    def _sweep(self, family: Family) -> None:
+        """Of what a former process left in the kernel, that which nobody announced again goes."""
+        fib = self.kernel.fibs.get(family)
+        if fib is not None:
+            selections = self.tables[family].selections
+            gone = [route.prefix for route in fib.installed() if route.prefix not in selections]
+            self._tell_written(family, fib.apply([(prefix, ()) for prefix in gone]))
 
     def _announce(self, end: float) -> bool:
         """A piece to each neighbour in turn until ``end``; the next time begins with the one whose turn it then is."""

@@ -85,6 +85,20 @@ def session_fields(session: Session) -> dict[str, object]:
         "route_refresh": session.route_refresh,
         "enhanced_refresh": session.enhanced_refresh,
         "extended_message": session.extended_message,
+        "graceful_restart": None if session.graceful_restart is None else restart_fields(session),
+    }
+
+
+def restart_fields(session: Session) -> dict[str, object]:
+    """What the neighbour said of graceful restart."""
+    theirs = session.graceful_restart
+    assert theirs is not None
+    return {
+        "restart_time": theirs.time,
+        "restarted": theirs.restarted,
+        "notification": session.hard_reset,
+        "families": sorted(map(str, theirs.kept)),
+        "preserved": sorted(map(str, theirs.preserved)),
     }
 
 
@@ -98,6 +112,8 @@ def notification_fields(notification: Notification) -> dict[str, object]:
         "meaning": meaning(code, subcode),
         "data": notification.data.hex(),
     }
+    if (meant := notification.meant) is not notification:
+        fields["meant"] = {"code": meant.code, "subcode": meant.subcode, "name": describe(meant.code, meant.subcode)}
     if notification.communication:
         fields["text"] = notification.communication
     return fields

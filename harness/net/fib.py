@@ -7,10 +7,11 @@ RTA_MULTIPATH for kernels without them; :func:`open_fib` chooses. The public nam
 from __future__ import annotations
 
 import socket
+from collections.abc import Sequence
 from dataclasses import replace
 
 from harness.net.fib_groups import GroupFib
-from harness.net.fib_model import Fib, FibSettings, GroupKind, Installed, Loss, Way, Ways, Written
+from harness.net.fib_model import Fib, FibSettings, GroupKind, Installed, Loss, Way, Ways, Written, wire
 from harness.net.fib_multipath import MultipathFib
 from harness.net.netlink import NetlinkError
 from harness.net.requests import (
@@ -76,17 +77,26 @@ def sweep(netns_fd: int | None, *, table: int = TABLE_MAIN, protocol: int = Prot
         return sweep_with(rtnl, table=table, protocol=protocol)
 
 
-def sweep_with(rtnl: Rtnl, *, table: int = TABLE_MAIN, protocol: int = Protocol.BGP) -> int:
-    """:func:`sweep` over a socket that is open already."""
+def sweep_with(rtnl: Rtnl, *, table: int = TABLE_MAIN, protocol: int = Protocol.BGP, keep: Sequence[Fib] = ()) -> int:
+    """:func:`sweep` over a socket that is open already; what the Fibs of ``keep`` have adopted stays."""
     removed = 0
     for family in (socket.AF_INET, socket.AF_INET6):
-        keys = rtnl.route_keys(table, protocol, family)
+        keys = [
+            key
+            for key in rtnl.route_keys(table, protocol, family)
+            if not any(
+                fib.family == family and fib.settings.metric == key[3] and fib.route(wire(key[2], key[1]))
+                for fib in keep
+            )
+        ]
         removed += len(keys)
         for metric in {key[3] for key in keys}:
             encode = RouteEncoder(family, metric=metric, protocol=protocol, table=table)
             rtnl.bulk(Rtm.DELROUTE, [encode(length, packed, None) for _, length, packed, m, _ in keys if m == metric])
     if has_nexthops(rtnl):
         # Groups first: deleting their members would take them apart one by one.
-        left = sorted((n for n in rtnl.nexthops() if n.protocol == protocol), key=lambda n: not n.group)
+        owned = frozenset[int]().union(*(fib.owned() for fib in keep))
+        found = [n for n in rtnl.nexthops() if n.protocol == protocol and n.id not in owned]
+        left = sorted(found, key=lambda n: not n.group)
         rtnl.attempt([nexthop_del(n.id) for n in left])
     return removed

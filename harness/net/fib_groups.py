@@ -225,6 +225,50 @@ class GroupFib(Fib):
             group.routes = 0
         self._drop_unused()
 
+    # ------------------------------------------------------------------------------------------------------------ adoption
+
+    def adopt(self) -> int:
+        found = [n for n in self._rtnl.nexthops() if n.protocol == self.settings.protocol and self._numbered(n.id)]
+        members = self._found_members(found)
+        wants_resilient = self.settings.kind is GroupKind.RESILIENT
+        for info in found:
+            ids = [number for number, _ in info.group]
+            if not ids or not members.keys() >= set(ids) or (info.resilient is not None) is not wants_resilient:
+                continue
+            group = _Group(info.id, tuple(sorted(members[number] for number in ids)))
+            if group.members == _members(tuple(way for way, _ in group.members)):
+                self._groups[group.id] = group
+        keys = self._rtnl.route_keys(self.settings.table, self.settings.protocol, self.family)
+        for _, length, packed, metric, number in keys:
+            if metric == self.settings.metric and number in self._groups:
+                group = self._groups[number]
+                self._routes[wire(packed, length)] = group
+                group.routes += 1
+        self._groups = {number: group for number, group in self._groups.items() if group.routes}
+        numbers = {member: number for number, member in members.items()}
+        for group in self._groups.values():
+            self._by_members.setdefault(group.members, group)
+            for member in group.members:
+                self._nexthops.setdefault(member, _Nexthop(numbers[member])).groups += 1
+        return len(self._routes)
+
+    def _numbered(self, number: int) -> bool:
+        return number >> 24 == _FIRST_ID[self.family] >> 24
+
+    def _found_members(self, found: Iterable[NexthopInfo]) -> dict[int, Member]:
+        """What each next-hop object stands for; of several for one way the older has the lower slot, as when they were made."""
+        slots: Counter[Way] = Counter()
+        members = {}
+        for info in sorted(found, key=lambda n: n.id):
+            if not info.group and info.ifindex is not None:
+                way = Way(info.gateway.packed if info.gateway else b"", info.ifindex, info.onlink)
+                members[info.id] = (way, slots[way])
+                slots[way] += 1
+        return members
+
+    def owned(self) -> frozenset[int]:
+        return frozenset(self._groups) | {item.id for item in self._nexthops.values()}
+
     # ------------------------------------------------------------------------------------------- what the kernel or others do
 
     def link_lost(self, ifindex: int) -> list[bytes]:

@@ -102,6 +102,17 @@ class Fib(ABC):
         """Writes a batch, each prefix at most once; no ways: the route is removed. What already is so costs nothing."""
 
     @abstractmethod
+    def adopt(self) -> int:
+        """Takes over what a former daemon left in the kernel and this Fib could have written; returns how many routes.
+
+        For a Fib that has written nothing yet. What it cannot take over stays where it is, for :func:`harness.net.fib.sweep_with`.
+        """
+
+    def owned(self) -> frozenset[int]:
+        """The ids of next-hop objects and groups that are in use."""
+        return frozenset()
+
+    @abstractmethod
     def link_lost(self, ifindex: int) -> list[bytes]:
         """The link went down, lost its carrier or was deleted: the kernel dropped what used it, and said nothing.
 

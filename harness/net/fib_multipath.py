@@ -8,7 +8,7 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Iterable, Sequence
 
-from harness.net.fib_model import Fib, FibSettings, Installed, Loss, Ways, Written, wire
+from harness.net.fib_model import Fib, FibSettings, Installed, Loss, Way, Ways, Written, wire
 from harness.net.netlink import Request
 from harness.net.records import NexthopInfo, RouteInfo
 from harness.net.requests import Hop, route
@@ -76,6 +76,19 @@ class MultipathFib(Fib):
             metric=self.settings.metric,
             replace=True,
         )
+
+    def adopt(self) -> int:
+        settings = self.settings
+        for info in self._rtnl.routes(settings.table, settings.protocol, self.family):
+            # A route by a next-hop object was written by another kind of Fib.
+            if info.metric == settings.metric and info.nhid is None and info.gateways and not info.dead:
+                ways = tuple(
+                    Way(hop.gateway.packed if hop.gateway else b"", hop.ifindex, hop.onlink) for hop in info.gateways
+                )
+                prefix = wire(info.prefix.network_address.packed, info.prefix.prefixlen)
+                # The kernel lists the hops of an IPv6 route one by one where it was written so.
+                self._routes[prefix] = tuple(sorted(self._routes.get(prefix, ()) + ways))
+        return len(self._routes)
 
     def link_lost(self, ifindex: int) -> list[bytes]:
         # The kernel takes a route away with its last hop; one with other hops left keeps the dead one until it is rewritten.
