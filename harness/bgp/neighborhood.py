@@ -189,7 +189,7 @@ class Neighborhood:
                 f"neighbour {adjacency.name} did not announce the route refresh capability (RFC 2918): "
                 "use the stored routes, or reset the session"
             )
-        for family in session.families:
+        for family in sorted(session.families, key=lambda f: f.value):
             if direction != "in":
                 self._around.walk(adjacency.outbound[family].reconsider(self._around.tables[family].selections))
             if direction != "out" and stored:

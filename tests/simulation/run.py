@@ -10,7 +10,8 @@ from unittest import mock
 
 from harness.bgp import adj_out, adjacency, rib, signals, speaker
 from harness.bgp.config import Network, parse_neighbor, parse_rules
-from harness.bgp.speaker import NeighborError, NetworkError
+from harness.bgp.neighborhood import NeighborError
+from harness.bgp.speaker import NetworkError
 from tests.simulation import invariants, reference
 from tests.simulation.agenda import Due
 from tests.simulation.network import Link, Node, World
