@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, Literal
 
 from harness.cloud import vbr_rules  # not its validate: mn would take that for its own
 from harness.cloud.build_vbr import compile_vbr_estate
@@ -18,6 +18,7 @@ from harness.cloud.findings import Finding
 from harness.cloud.resources import Ecs, Region, Timers, TransitRouter, Vpc, VSwitch
 from harness.cloud.vbr import (
     PEERS_OF_A_VBR,
+    ROUTE_QUOTA,
     Account,
     BgpGroup,
     BgpPeer,
@@ -25,6 +26,7 @@ from harness.cloud.vbr import (
     DataCentreSide,
     Ecr,
     EcrAssociation,
+    Line,
     Vbr,
     VbrEstate,
 )
@@ -60,18 +62,32 @@ def estate(
     networks: Sequence[str] = (VPC_BLOCK,),
     ecr_asn: int | None = None,
     cen: bool = False,
+    lines: int = 1,
+    line: Line = Line.DIRECT_FIBRE,
+    bfd_hop_count: int | None = None,
+    data_centre_bfd: int | None = None,
+    route_quota: int = ROUTE_QUOTA,
+    route_quota_action: Literal["drop", "teardown"] = "drop",
+    data_centre_router: bool = True,
+    profile: Literal["document", "rfc4271"] = "document",
     account: Account = Account(),
     timers: Timers = Timers(),
 ) -> VbrEstate:
     """A VBR with ``peers`` BGP peers on ``circuits`` circuits (default: as many), one group for each ASN among the data centres.
 
-    ``data_centre_keys`` are the data centres' own keys (default: the group's). With ``cen`` a transit router joins VPC and VBR.
+    Each data centre has ``lines`` circuits in a row. ``data_centre_keys`` are the data centres' own keys (default: the group's). With
+    ``cen`` a transit router joins VPC and VBR. ``bfd_hop_count`` turns BFD on for the VBR's peers, ``data_centre_bfd`` at the data
+    centres.
     """
-    count = peers if circuits is None else circuits
-    numbers = range(1, count + 1)
+    circuit_count = peers if circuits is None else circuits
+    count = -(-circuit_count // lines)
+    numbers, centre_of = range(1, count + 1), [(n - 1) // lines + 1 for n in range(circuit_count + 1)]
     keys = [key] * count if data_centre_keys is None else list(data_centre_keys)
     local = 45104 if ecr_asn is None else ecr_asn
-    groups = {asn: BgpGroup(group_name(asn), asn, key=key) for asn in asns[:count]}
+    groups = {
+        asn: BgpGroup(group_name(asn), asn, key=key, route_quota=route_quota, route_quota_action=route_quota_action)
+        for asn in asns[:count]
+    }
     return VbrEstate(
         NAME,
         TITLE,
@@ -90,14 +106,28 @@ def estate(
                 Region.HANGZHOU,
                 "vpc",
                 groups=tuple(groups.values()),
-                peers=tuple(BgpPeer(group_name(asns[n - 1]), peer_ip(n)) for n in range(1, peers + 1)),
+                peers=tuple(
+                    BgpPeer(group_name(asns[centre_of[n] - 1]), peer_ip(n), bfd_hop_count is not None, bfd_hop_count)
+                    for n in range(1, peers + 1)
+                ),
                 networks=() if cen else tuple(networks),
                 transit_router="tr" if cen else None,
             ),
         ),
-        circuits=tuple(Circuit(f"circuit-{n}", "vbr", f"dc{n}", f"10.1.{n}.1/30", f"{peer_ip(n)}/30") for n in numbers),
+        circuits=tuple(
+            Circuit(f"circuit-{n}", "vbr", f"dc{centre_of[n]}", f"10.1.{n}.1/30", f"{peer_ip(n)}/30", line=line)
+            for n in range(1, circuit_count + 1)
+        ),
         data_centres=tuple(
-            DataCentreSide(f"dc{n}", asns[n - 1], (f"192.168.{n}.0/24",), neighbor_asn=local, key=keys[n - 1])
+            DataCentreSide(
+                f"dc{n}",
+                asns[n - 1],
+                (f"192.168.{n}.0/24",),
+                neighbor_asn=local,
+                key=keys[n - 1],
+                bfd_hop_count=data_centre_bfd,
+                router=data_centre_router,
+            )
             for n in numbers
         ),
         ecrs=() if ecr_asn is None else (Ecr("ecr", ecr_asn),),
@@ -105,6 +135,7 @@ def estate(
         transit_routers=(TransitRouter("tr", Region.HANGZHOU, "198.19.255.0/24"),) if cen else (),
         account=account,
         timers=timers,
+        profile=profile,
     )
 
 

@@ -1,10 +1,11 @@
 """From an estate of virtual border routers to a plan: one node for each VBR, data-centre router, VPC and transit router.
 
-A circuit is one link between its VBR and its data centre. What a VBR learns over circuits it marks with :data:`FROM_CIRCUIT` and
-sends to no other data centre. Where VPC and VBR are joined directly it has a static route to the VPC's block, as that connection
-sets it, and sends a data centre its own BGP networks and nothing else (VBR-21); where CEN joins them it sends what CEN told it.
-Links inside the cloud use :data:`harness.cloud.build.WIRING`. A peer's route quota becomes the speaker's limit on prefixes, its BFD a
-BFD session with the same hop count (1: RFC 5881, more: RFC 5883); the data centre's end is as the data centre has it (VBR-34).
+A circuit is one link between its VBR and its data centre; where it runs over a bridging device, two, with a bridge between them. What
+a VBR learns over circuits it marks with :data:`FROM_CIRCUIT` and sends to no other data centre. Where VPC and VBR are joined directly it
+has a static route to the VPC's block, as that connection sets it, and sends a data centre its own BGP networks and nothing else
+(VBR-21); where CEN joins them it sends what CEN told it. Links inside the cloud use :data:`harness.cloud.build.WIRING`. A peer's route
+quota becomes the speaker's limit on prefixes, its BFD a BFD session with the same hop count (1: RFC 5881, more: RFC 5883); the data
+centre's end is as the data centre has it (VBR-34).
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from harness.cloud.sites import attach_clients, attach_instances, bgp_identifier
 from harness.cloud.vbr import (
     Circuit,
     DataCentreSide,
+    Line,
     Vbr,
     VbrEstate,
     bfd_hop_count,
@@ -85,7 +87,7 @@ def compile_vbr_estate(estate: VbrEstate) -> Plan:
     for centre in estate.data_centres:
         _data_centre(estate, centre, nodes, links)
     for circuit in estate.circuits:
-        links.append(_circuit(estate, circuit))
+        _circuit(estate, circuit, nodes, links)
     for vbr in estate.vbrs:
         nodes.append(_vbr(estate, vbr, joints))
     for router in estate.transit_routers:
@@ -153,7 +155,8 @@ def _data_centre(estate: VbrEstate, centre: DataCentreSide, nodes: list[Node], l
         profile=estate.profile,
     )
     label = f"Data centre {centre.name}"
-    nodes.append(Node(centre.name, Role.ROUTER, label, "Data centre", forwarding=True, speaker=speaker))
+    there = speaker if centre.router else None
+    nodes.append(Node(centre.name, Role.ROUTER, label, "Data centre", forwarding=True, speaker=there))
 
 
 def _bfd(estate: VbrEstate, hop_count: int | None) -> Bfd | None:
@@ -161,12 +164,23 @@ def _bfd(estate: VbrEstate, hop_count: int | None) -> Bfd | None:
     return None if hop_count is None else Bfd(hop_count, timers.bfd_interval_ms, timers.bfd_multiplier)
 
 
-def _circuit(estate: VbrEstate, circuit: Circuit) -> Link:
+def _circuit(estate: VbrEstate, circuit: Circuit, nodes: list[Node], links: list[Link]) -> None:
     number = [each for each in estate.circuits if each.vbr == circuit.vbr].index(circuit) + 1
     own = [each for each in estate.circuits if each.data_centre == circuit.data_centre].index(circuit) + 1
     cloud, customer = (tuple(side) for side in zip(*circuit.pairs(), strict=True))
-    near = End(circuit.vbr, f"circuit{number}", cloud)
-    return Link(near, End(circuit.data_centre, f"circuit{own}", customer), name=circuit.name)
+    near, far = End(circuit.vbr, f"circuit{number}", cloud), End(circuit.data_centre, f"circuit{own}", customer)
+    if circuit.line is not Line.BRIDGED:
+        links.append(Link(near, far, name=circuit.name))
+        return
+    bridge = bridge_of(circuit)
+    nodes.append(Node(bridge, Role.SWITCH, f"Bridging device of {circuit.name}", "Provider"))
+    links.append(Link(near, End(bridge, "cloud"), name=circuit.name))
+    links.append(Link(End(bridge, "customer"), far, name=f"{circuit.name}, customer's side"))
+
+
+def bridge_of(circuit: Circuit) -> str:
+    """The node of a circuit's bridging device."""
+    return f"{circuit.name}-bridge"
 
 
 def _vbr(estate: VbrEstate, vbr: Vbr, joints: tuple[_Joint, ...]) -> Node:
@@ -187,7 +201,9 @@ def _vbr(estate: VbrEstate, vbr: Vbr, joints: tuple[_Joint, ...]) -> Node:
                 local_address=str(ip_interface(near).ip),
                 key=group.key,
                 bfd=_bfd(estate, bfd_hop_count(peer)),
-                maximum_prefixes=MaximumPrefixes(group.route_quota, group.route_quota_action),
+                maximum_prefixes=MaximumPrefixes(
+                    group.route_quota, group.route_quota_action, estate.timers.route_quota_restart
+                ),
                 import_=_MARK,
                 export=_OWN_NETWORKS if vbr.transit_router is None else _CENS_ROUTES,
             )

@@ -186,7 +186,10 @@ class DataCentre:
 
 @dataclass(frozen=True, slots=True)
 class Timers:
-    """Timers that no document gives: the RFC's defaults unless a lab says otherwise. In seconds, but BFD's interval."""
+    """Timers that no document gives: the RFC's defaults unless a lab says otherwise. In seconds, but BFD's interval.
+
+    ``route_quota_restart``: how long a session that a route quota tore down stays down (RFC 4486 4).
+    """
 
     hold_time: int = 90
     connect_retry_time: int = 120
@@ -195,6 +198,7 @@ class Timers:
     retransmit_tries: int = 5
     bfd_interval_ms: int = 300
     bfd_multiplier: int = 3
+    route_quota_restart: int = 60
 
 
 @dataclass(frozen=True, slots=True)

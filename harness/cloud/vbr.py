@@ -60,7 +60,7 @@ class BgpGroup:
     """Step 1: a BGP group; its peers inherit all of it (VBR-8). ``local_asn`` None: the default (:func:`local_asn`).
 
     ``route_quota_action``† is not in the form: what becomes of a peer that exceeds the quota (VBR-10). With "drop" the routes over it
-    are not taken, with "teardown" the session ends with Cease/1 and starts again later.
+    are not taken, with "teardown" the session ends with Cease/1 and stays down for ``Timers.route_quota_restart``.
     """
 
     name: str
@@ -152,7 +152,8 @@ class DataCentreSide:
     """A data centre as its own router is configured: its ASN, its client blocks, and what it was told of the VBR.
 
     Key and ASNs are its own, so that a data centre can be wrong where a user's would be. ``neighbor_asn``, ``key`` and
-    ``bfd_hop_count`` (None: no BFD) hold for every session that ``sessions`` does not name.
+    ``bfd_hop_count`` (None: no BFD) hold for every session that ``sessions`` does not name. ``router`` False: nothing speaks BGP
+    there, so that a lab may send what it likes.
     """
 
     name: str
@@ -162,6 +163,7 @@ class DataCentreSide:
     key: str | None = field(default=None, repr=False)
     bfd_hop_count: int | None = None
     sessions: tuple[DataCentreSession, ...] = ()
+    router: bool = True
 
     def session(self, cloud: str) -> DataCentreSession:
         """What it was told of the session with the VBR's address ``cloud``."""
@@ -173,7 +175,10 @@ class DataCentreSide:
 
 @dataclass(frozen=True, slots=True)
 class VbrEstate:
-    """Everything a scenario of virtual border routers consists of, cloud and data centres."""
+    """Everything a scenario of virtual border routers consists of, cloud and data centres.
+
+    ``profile``: whose word counts where the document and RFC 4271 differ on a session's states (VBR-16, VBR-17).
+    """
 
     name: str
     title: str
