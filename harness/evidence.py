@@ -90,10 +90,12 @@ def timeline_of(
             lane[:] = [{**when, "t": 0.0}]
         else:
             lane.append(when)
+    # The console's events, where the cloud's monitoring watches (harness.cloud_monitor).
+    told = [(e.time, e.type) for e in lab.stream.of(source="cloud", since=origin) if e.type != "cleared"]
     return Timeline(
         title,
         {name: tuple(steps) for name, steps in lanes.items() if quiet or len(steps) > 1},
-        tuple({"t": round(t - origin, 6), "label": label} for t, label in marks),
+        tuple({"t": round(t - origin, 6), "label": label} for t, label in (*marks, *told)),
         round(time.monotonic() - origin, 3),
     )
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,7 +24,7 @@ _ENVELOPE = ("seq", "time", "type", "node", "tunnel")
 
 @dataclass(frozen=True, slots=True)
 class LabEvent:
-    """Something that happened: ``source`` is bgp, ipsec, traffic, kernel or lab; ``data`` is the daemon's own event."""
+    """Something that happened. ``source`` is the daemon's kind (bgp, ipsec, ...), kernel, cloud or lab; ``data`` the daemon's event."""
 
     time: float
     node: str
@@ -94,6 +94,20 @@ class Stream:
             and all(event.data.get(name) == value for name, value in fields.items())
         )
         return iter(sorted(found, key=lambda event: event.time))
+
+    async def follow(self, start: int = 0) -> AsyncIterator[LabEvent]:
+        """Every event from the ``start``-th that arrived on, then each new one as it arrives. Never ends by itself."""
+        changed = asyncio.Event()
+        self._waiters.add(changed)
+        try:
+            while True:
+                changed.clear()
+                while start < len(self.events):
+                    start += 1
+                    yield self.events[start - 1]
+                await changed.wait()
+        finally:
+            self._waiters.discard(changed)
 
     async def until(self, condition: Condition, *, within: float, since: float | None = None, what: str = "") -> Any:
         """The first true value of ``condition``, looked at now and then after every event.

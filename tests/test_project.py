@@ -31,7 +31,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "harness.stream": (),
     "harness.tables": (),
     "harness.cloud": ("harness.plan",),
-    "harness.alerts": ("harness.cloud",),
+    "harness.alerts": ("harness.cloud", "harness.control"),
     "harness.asa": ("harness.cloud", "harness.plan"),
     "harness.bgp": (*SPEAKER_MAY, "harness.bfd"),
     "harness.bfd": (),

@@ -194,3 +194,10 @@ def test_without_a_mute_period_every_event_is_sent_once() -> None:
     alarms = Alarms(alerting())
     assert [len(alarms.take(DOWN, now)) for now in (0.0, 0.1, 0.2)] == [1, 1, 1]
     assert alarms.deadline() is None
+
+
+@pytest.mark.spec("VBR-23")
+def test_keywords_are_not_found_in_the_trace_id() -> None:
+    trace = DOWN.fields()["traceId"]
+    rules = alerting(keywords=(trace[:6],))
+    assert not judge_event(rules, rules.rules[0], DOWN).taken
