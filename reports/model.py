@@ -144,6 +144,17 @@ class Values:
 
 
 @dataclass(frozen=True, slots=True)
+class Grid:
+    """A table of what was seen, with nothing to compare it with: ``rows`` have a cell for each of ``columns``."""
+
+    kind: ClassVar[str] = "grid"
+    title: str
+    columns: Row
+    rows: tuple[Row, ...]
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Attachment:
     """A file of the run, ``path`` relative to the run's folder: a pcap, a log, the bundle of a failure."""
 
@@ -153,9 +164,9 @@ class Attachment:
     note: str = ""
 
 
-Item = Topology | Table | Timeline | Spread | Failover | Stages | Values | Attachment
+Item = Topology | Table | Timeline | Spread | Failover | Stages | Values | Grid | Attachment
 KINDS: Mapping[str, type[Any]] = {
-    kind.kind: kind for kind in (Topology, Table, Timeline, Spread, Failover, Stages, Values, Attachment)
+    kind.kind: kind for kind in (Topology, Table, Timeline, Spread, Failover, Stages, Values, Grid, Attachment)
 }
 
 

@@ -37,6 +37,68 @@ FOLLOWS = {
     "Established": {"Established"},
 }
 
+#: The statuses of a BGP peer as a table of states: (state, what happens, next state) -> where it stands. The texts under アイドル to
+#: 確立済み name no more than these; rows with † are the RFC's (VBR-18, VBR-20, VBR-35, BGP-1).
+STATE_TABLE = {
+    ("Idle", "start", "Connect"): "VBR-15",
+    ("Connect", "ConnectRetryTimer expires", "Connect"): "VBR-16",
+    ("Connect", "TCP connection succeeds", "OpenSent"): "VBR-16",
+    ("Active", "ConnectRetryTimer expires", "Connect"): "VBR-17",
+    ("Active", "TCP connection succeeds", "OpenSent"): "VBR-17",
+    ("OpenSent", "error in the OPEN", "Idle"): "VBR-18",
+    ("OpenSent", "the OPEN is correct", "OpenConfirm"): "VBR-18",
+    ("OpenSent", "TCP connection fails", "Active"): "VBR-18 †",
+    ("OpenConfirm", "KEEPALIVE received", "Established"): "VBR-19",
+    ("OpenConfirm", "TCP connection fails", "Idle"): "VBR-19",
+    ("OpenConfirm", "hold timer expires", "Idle"): "VBR-35 †",
+    ("Established", "UPDATE received", "Established"): "VBR-20",
+    ("Established", "TCP connection fails", "Idle"): "RFC 4271 8.2.2 †",
+}
+#: Where the document and RFC 4271 differ, and what only one lab brings about.
+STATE_TABLES = {
+    "document": {
+        ("Connect", "TCP connection fails", "Active"): "VBR-16",
+        ("Active", "TCP connection fails", "Active"): "VBR-17",
+        ("Established", "hold timer expires", "Idle"): "VBR-20 †",
+        ("Established", "NOTIFICATION received", "Idle"): "RFC 4271 8.2.2 †",
+        ("OpenSent", "collision: the other connection stays", "Idle"): "BGP-1 †",
+    },
+    "rfc4271": {
+        ("Connect", "TCP connection fails", "Idle"): "VBR-16, RFC 4271",
+        ("Active", "TCP connection fails", "Idle"): "VBR-17, RFC 4271",
+    },
+}
+#: RFC 4271's events (8.1) in those words; events that are not here leave the state as it is.
+EVENT_WORDS = {
+    "MANUAL_START": "start",
+    "IDLE_HOLD_TIMER_EXPIRES": "start",
+    "CONNECT_RETRY_TIMER_EXPIRES": "ConnectRetryTimer expires",
+    "TCP_CR_ACKED": "TCP connection succeeds",
+    "TCP_CONNECTION_CONFIRMED": "TCP connection succeeds",
+    "TCP_CONNECTION_FAILS": "TCP connection fails",
+    "BGP_OPEN": "the OPEN is correct",
+    "BGP_OPEN_MSG_ERR": "error in the OPEN",
+    "BGP_HEADER_ERR": "error in the OPEN",
+    "KEEPALIVE_MSG": "KEEPALIVE received",
+    "HOLD_TIMER_EXPIRES": "hold timer expires",
+    "NOTIF_MSG": "NOTIFICATION received",
+    "OPEN_COLLISION_DUMP": "collision: the other connection stays",
+}
+#: What shows a row on the wire: signs of the packets that cause it, and of those that follow from it.
+SIGNS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
+    "start": ((), ("SYN",)),
+    "ConnectRetryTimer expires": ((), ("SYN",)),
+    "TCP connection succeeds": (("SYN ACK", "SYN"), ("OPEN",)),
+    "TCP connection fails": (("RST", "FIN"), ()),
+    "the OPEN is correct": (("OPEN",), ("KEEPALIVE",)),
+    "error in the OPEN": (("OPEN", "type", "octets"), ("NOTIFICATION",)),
+    "KEEPALIVE received": (("KEEPALIVE",), ()),
+    "UPDATE received": (("UPDATE",), ()),
+    "hold timer expires": ((), ("NOTIFICATION",)),
+    "NOTIFICATION received": (("NOTIFICATION",), ()),
+    "collision: the other connection stays": (("OPEN",), ("NOTIFICATION",)),
+}
+
 #: "View monitoring events of BGP peers": product, event types with the name that is selected for each, levels.
 EVENT_PRODUCT = "Express Connect - physical connection"
 EVENTS = {"Down": "BgpPeerStatus:Down", "Receive Routes": "BgpPeerReceiveRoutes:Exceed"}

@@ -6,7 +6,7 @@ import itertools
 import random
 from typing import Any
 
-from reports.model import Failover, Row, Spread, Stages, Table, Timeline, Topology, Values
+from reports.model import Failover, Grid, Row, Spread, Stages, Table, Timeline, Topology, Values
 
 CONNECTIONS = ("IPsec connection 1", "IPsec connection 2", "IPsec connection 3")
 CLIENTS = tuple(f"192.168.{i}.0/24" for i in range(3))
@@ -247,3 +247,9 @@ def values() -> Values:
         ("SA age", "0.8 s", ""),
     ]
     return Values("Negotiated on IPsec connection 2", tuple(rows))
+
+
+def grid() -> Grid:
+    """Two rows of a table of states."""
+    rows = (("Idle", "start", "Connect", "0.001 → SYN"), ("Connect", "TCP connection fails", "Active", "0.002 ← RST"))
+    return Grid("A table of states", ("State", "What happens", "Next state", "Packets"), rows, "← from the data centre")

@@ -14,6 +14,7 @@ import pytest
 from reports import page, svg
 from reports.model import Attachment, Evidence, Item, Result, Run, RunFolder, Values
 from tests.reports import example_run
+from tests.reports.example_items import grid
 
 HOSTILE = "</style></script><script>hacked=1</script><img src=x onerror=hacked=1>\"'{{7*7}}{% x %}$a_b$\\1&amp;"
 LINKS = {"href", "src", "xlink:href", "action", "data", "poster", "srcset"}
@@ -226,3 +227,11 @@ def test_two_tests_of_one_word_have_two_anchors(tmp_path: Path) -> None:
     folder.write_run(Run("r", "", 0.0, "", {}, (), results))
     anchors = [i for i in Document(page.write(folder).read_text()).ids() if i.startswith("test-")]
     assert len(set(anchors)) == 3
+
+
+def test_a_grid_has_its_cells_and_its_note(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path / "r")
+    folder.add(grid(), "labs/test_a.py::test_x")
+    text = Document(page.write(folder).read_text()).text
+    for words in ("A table of states", "What happens", "0.001 → SYN", "← from the data centre"):
+        assert words in text
