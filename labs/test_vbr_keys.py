@@ -5,14 +5,22 @@ Source: "Configure and manage BGP", step 1. Data centre 1 has the right key thro
 
 from __future__ import annotations
 
+import os
+import signal
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 import pytest
 
 from harness import bundle
-from harness.cloud.vbr_changes import modify_group
+from harness.cloud.resources import Timers
+from harness.cloud.vbr import VbrEstate
+from harness.cloud.vbr_changes import add_network, modify_group
+from harness.cloud_monitor import cloud_monitor
+from harness.evidence import timeline_of
 from harness.lab import Lab
+from harness.session import Labs
 from labs.conftest import Broken
 from labs.test_vbr_peers import learned_by_data_centre, states, tables_are, up
 from topologies import vbr
@@ -97,3 +105,64 @@ async def test_key_is_put_right_while_running(fresh_vbr: Broken) -> None:
         await learned_by_data_centre(lab, 2, {"172.16.0.0/16"})
         assert [event for event in lab.transitions(since=edited) if event.data["old"] == "Established"] == []
         await nobody_reads(lab, KEY, OTHER)
+
+
+def with_key(estate: VbrEstate, centre: str, key: str | None) -> VbrEstate:
+    """The estate with another key at one data centre."""
+    centres = tuple(replace(each, key=key) if each.name == centre else each for each in estate.data_centres)
+    return replace(estate, data_centres=centres)
+
+
+@pytest.mark.spec("VBR-9", "VBR-24", "VBR-27")
+async def test_key_is_changed_on_both_sides_and_nothing_flaps(labs: Labs) -> None:
+    """The group's key and the data centre's, within the hold time: no session moves, and routes pass under the new key."""
+    before = vbr.estate(peers=2, key=KEY, networks=("172.16.0.0/24",))
+    async with labs.running(vbr.plan_of(before)) as lab:
+        await lab.established(within=10)
+        changed = modify_group(before, "vbr", vbr.group_name(vbr.ASNS[0]), key=OTHER)
+        edited = await lab.apply(vbr.plan_of(with_key(changed, "dc1", OTHER)))
+        # What is announced from now on has passed under the new key.
+        more = add_network(with_key(changed, "dc1", OTHER), "vbr", "172.16.128.0/24")
+        await lab.apply(vbr.plan_of(more))
+        await lab["dc1"].learned("172.16.128.0/24", within=20)
+        await lab["dc2"].learned("172.16.128.0/24", within=20)
+        assert [event.text() for event in lab.transitions(since=edited)] == []
+        await nobody_reads(lab, KEY, OTHER)
+
+
+@pytest.mark.spec("VBR-9", "VBR-22", "VBR-24")
+async def test_key_is_changed_on_one_side_while_established(labs: Labs, tmp_path: Path) -> None:
+    """Data centre 1 changes its key: the hold timer ends the session, which says why it stays down, until the group changes its too.
+
+    The keys stand in nothing that is written meanwhile: events, alerts' lines, timelines, the run's evidence, a core file.
+    """
+    before = vbr.estate(peers=2, key=KEY, timers=Timers(hold_time=3))
+    async with labs.running(vbr.plan_of(before)) as lab, cloud_monitor(lab, before, "vbr") as monitor:
+        await lab.established(within=10)
+        one_side = with_key(before, "dc1", OTHER)
+        edited = await lab.apply(vbr.plan_of(one_side))
+        down = await lab.event(source="cloud", kind="BgpPeerStatus:Down", since=edited, within=20)
+        assert down.data["content"]["peer"] == vbr.peer_ip(1)
+        await lab.until(partial(reason, lab, "vbr", vbr.peer_ip(1)), within=20.0, what="the VBR says why")
+        mended = await lab.apply(vbr.plan_of(modify_group(one_side, "vbr", vbr.group_name(vbr.ASNS[0]), key=OTHER)))
+        await lab.event(node="vbr", kind="peer.up", peer=vbr.peer_ip(1), since=mended, within=30)
+        lab.record(timeline_of(lab, "A key is changed on one side, then on the other", since=edited))
+        await nobody_reads(lab, KEY, OTHER)
+
+        for _, path in bundle.write(lab, tmp_path / "bundle"):
+            assert KEY.encode() not in path.read_bytes()
+        evidence = [path for path in labs.record.folder.path.rglob("*") if path.is_file()]
+        assert monitor.path.exists() and evidence
+        for path in (monitor.path, *evidence):
+            content = path.read_bytes()
+            assert not [key for key in (KEY, OTHER) if key.encode() in content], path
+        before_crash = cores()
+        status = await lab["vbr"].speaker.kill(signal.SIGABRT)
+        assert status == -signal.SIGABRT
+        assert cores() == before_crash
+
+
+def cores() -> set[Path]:
+    """Core files where a daemon could leave one: where the run began, and below the lab's folder."""
+    folders = (Path.cwd(), Path(os.sep, "run"), Path(os.sep, "tmp"))
+    return {path for folder in folders for path in folder.glob("core*") if path.is_file()}

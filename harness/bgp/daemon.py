@@ -14,6 +14,7 @@ import argparse
 import asyncio
 import gc
 import json
+import resource
 import signal
 import sys
 import time
@@ -165,6 +166,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         if arguments.config is None:
             raise ConfigError("no configuration: name a file with --config, or see --schema for what goes into it")
+        # Keys are in memory, and a core file would hold them; 1 stops one that is piped into a program, too (core(5)).
+        _, most = resource.getrlimit(resource.RLIMIT_CORE)
+        resource.setrlimit(resource.RLIMIT_CORE, (int(most != 0), most))
         config = load_config(arguments.config)
         for neighbor in config.neighbors:
             neighbor.secret()

@@ -17,6 +17,7 @@ import gc
 import importlib
 import json
 import os
+import resource
 import select
 import signal
 import socket
@@ -235,6 +236,7 @@ class _Server:
     def run(self) -> None:
         """Serves until the lab process closes its end."""
         gc.disable()
+        _leave_no_core()
         first, _ = _receive(self._stream)
         for module in first["preload"]:
             importlib.import_module(module)
@@ -315,6 +317,15 @@ def _system_exit(code: object) -> int:
         return code or 0
     print(code, file=sys.stderr)  # noqa: T201
     return 1
+
+
+def _leave_no_core() -> None:
+    """A crash of what is forked from here, or of its children, leaves no image of its memory: keys are in it.
+
+    core(5): a limit of 1 stops both a file and a program that a core would be piped into; 0 stops the file only.
+    """
+    _, hard = resource.getrlimit(resource.RLIMIT_CORE)
+    resource.setrlimit(resource.RLIMIT_CORE, (int(hard != 0), hard))
 
 
 if __name__ == "__main__":
