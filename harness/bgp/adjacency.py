@@ -48,6 +48,7 @@ class Adjacency:
         self.outbound: dict[Family, AdjRibOut] = {}
         self.established_at: float | None = None
         self.last_down: str | None = None
+        self.draining = False
         self.up: signals.Up | None = None
         self._around = around
         self._answering: set[Family] = set()
@@ -165,6 +166,7 @@ class Adjacency:
             session.peer_asn,
             int(session.peer_identifier),
             packed_address(self.config.address),
+            self.config.route_reflector_client,
         )
         own_address = packed_address(up.local)
         for family in sorted(session.families, key=lambda f: f.value):
@@ -183,6 +185,9 @@ class Adjacency:
                 next_hop_self=self.config.next_hop_self,
                 add_path=family in session.add_path_send,
                 default_local_pref=around.config.local_pref,
+                client=self.config.route_reflector_client,
+                cluster_id=around.cluster_id,
+                draining=self.draining,
             )
             exporter = Exporter(target, self._policy("export", family), around.path_ids)
             self.outbound[family] = AdjRibOut(session, family, exporter)
@@ -215,7 +220,17 @@ class Adjacency:
 
     def _policy(self, direction: str, family: Family) -> Policy:
         rules = self.config.import_ if direction == "import" else self.config.export
-        return Policy(rules, family, self.local_asn, strict=self.config.strict)
+        missing = not rules and self._around.config.ebgp_requires_policy and self.config.remote_asn != self.local_asn
+        return Policy(rules, family, self.local_asn, strict=self.config.strict or missing)
+
+    def drain(self, draining: bool) -> None:
+        """Makes the session's routes the last choice at both ends, or lifts that (RFC 8326): the neighbour is told at once."""
+        self.draining = draining
+        self.configure(self.config)
+        for family, outbound in self.outbound.items():
+            self._around.walk(outbound.reconsider(self._around.tables[family].selections))
+            self._around.walk(self.inbound[family].again())
+        self._around.wake()
 
     def configure(self, config: Neighbor) -> None:
         """Another configuration. Policies and export options count for what comes and goes from now on, what is there stays
@@ -235,6 +250,8 @@ class Adjacency:
                 exporter.target,
                 next_hop_self=config.next_hop_self,
                 default_local_pref=self._around.config.local_pref,
+                cluster_id=self._around.cluster_id,
+                draining=self.draining,
             )
 
     def offer_anew(self) -> None:
@@ -248,6 +265,9 @@ class Adjacency:
             int(around.router_id),
             config.allow_as_in,
             config.enforce_first_as,
+            around.cluster_id,
+            around.config.honor_graceful_shutdown,
+            self.draining,
         )
 
     # --------------------------------------------------------------------------------------------------------------------- routes
@@ -363,6 +383,11 @@ def peer_config(config: Neighbor, around: Surroundings, *, was_up: bool = False)
         hold_time=speaker.hold_time if config.hold_time is None else config.hold_time,
         graceful_restart=restart_offer(config, families, around.deferral, was_up=was_up),
         connect_retry_time=config.connect_retry_time or speaker.connect_retry_time,
+        delay_open_time=config.delay_open,
+        damp_peer_oscillations=config.damp_peer_oscillations,
+        idle_hold_first=config.idle_hold_time,
+        idle_hold_max=max(config.idle_hold_time, config.idle_hold_time_max),
+        asn4=config.four_octet_asn,
         # Checked at admission instead, where the refused route stays visible with its reason.
         enforce_first_as=False,
         # Two speakers that start together must not retry in step.

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from ipaddress import IPv4Address
 from weakref import WeakValueDictionary
 
 from harness.bgp import as_path
-from harness.bgp.attributes import Attributes
+from harness.bgp.attributes import Attributes, WellKnownCommunity
 from harness.bgp.paths import Kind, Path, Source
 from harness.bgp.policy import Policy
 
@@ -19,12 +20,19 @@ Identity = tuple[int, Attributes, bytes, Attributes, "str | None"]
 
 @dataclass(frozen=True, slots=True)
 class Receiver:
-    """Who takes the routes: this speaker, as its neighbour on one session sees it. ``own_asns``: all that count as a loop."""
+    """Who takes the routes: this speaker, as its neighbour on one session sees it. ``own_asns``: all that count as a loop.
+
+    ``graceful_shutdown``: eBGP routes with that community get LOCAL_PREF 0; ``draining``: all routes of the session do, because it
+    is about to go (RFC 8326 4.2).
+    """
 
     own_asns: frozenset[int]
     router_id: int
     allow_as_in: int = 0
     enforce_first_as: bool = True
+    cluster_id: int = 0
+    graceful_shutdown: bool = True
+    draining: bool = False
 
 
 class Admission:
@@ -61,9 +69,9 @@ class Admission:
         if rejected is None:
             outcome = self.policy.apply(prefix, self.source, attributes)
             if outcome.attributes is None:
-                rejected = f"import policy, {'implicit deny' if not outcome.term else f'term {outcome.term}'}"
+                rejected = f"import policy, {self.policy.term_text(outcome.term)}"
             else:
-                effective = outcome.attributes
+                effective = self._drained(outcome.attributes)
         return self._shared((path_id, attributes, next_hop, effective, rejected))
 
     def refused(self, path: Path, reason: str) -> Path:
@@ -77,6 +85,16 @@ class Admission:
             path = self._paths[identity] = Path(self.source, path_id, received, effective, next_hop, rejected)
         return path
 
+    def _drained(self, attributes: Attributes) -> Attributes:
+        """RFC 8326 4: a path that is about to go is the last choice, and says so to others."""
+        receiver, mark = self.receiver, WellKnownCommunity.GRACEFUL_SHUTDOWN
+        if receiver.draining:
+            communities = tuple(sorted({*attributes.communities, mark}))
+            return attributes.evolve(local_pref=0, communities=communities)
+        if receiver.graceful_shutdown and self.source.kind is Kind.EBGP and mark in attributes.communities:
+            return attributes.evolve(local_pref=0)
+        return attributes
+
     def _refusal(self, attributes: Attributes, next_hop: bytes) -> str | None:
         receiver, path = self.receiver, attributes.as_path
         for asn in receiver.own_asns:
@@ -88,6 +106,8 @@ class Admission:
                 return f"the first AS of the path is {attributes.neighbor_as}, not the neighbour's {self.source.asn} (RFC 4271 6.3)"
         elif attributes.originator_id is not None and int(attributes.originator_id) == receiver.router_id:
             return "ORIGINATOR_ID is this speaker's BGP Identifier (RFC 4456 8)"
+        elif receiver.cluster_id in attributes.cluster_list:
+            return f"CLUSTER_LIST holds the own cluster id {IPv4Address(receiver.cluster_id)} (RFC 4456 8)"
         if self._is_own_address(next_hop):
             return "next hop is an address of this node (RFC 4271 5.1.3)"
         return None

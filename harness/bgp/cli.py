@@ -205,6 +205,16 @@ def neighbor_shutdown(
     print(_ask(context, "neighbor.shutdown", name=name, text=text))
 
 
+@neighbor.command("drain")
+def neighbor_drain(
+    context: typer.Context,
+    name: str,
+    undo: Annotated[bool, typer.Option("--undo", help="Use the session in full again.")] = False,
+) -> None:
+    """Graceful shutdown (RFC 8326): move traffic off the session before it goes, with GRACEFUL_SHUTDOWN and LOCAL_PREF 0."""
+    print(_ask(context, "neighbor.drain", name=name, draining=not undo))
+
+
 @neighbor.command("start")
 def neighbor_start(context: typer.Context, name: str) -> None:
     """Begin again after a shutdown."""

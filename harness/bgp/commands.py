@@ -44,6 +44,10 @@ def methods(speaker: Speaker, shows: Shows) -> Methods:
         speaker.shut_neighbor(name, text)
         return f"neighbour {name} is shut down"
 
+    def neighbor_drain(name: str, draining: bool = True) -> str:
+        speaker.drain_neighbor(name, draining)
+        return f"neighbour {name} is {'drained' if draining else 'in full use again'}"
+
     def neighbor_start(name: str) -> str:
         speaker.start_neighbor(name)
         return f"neighbour {name} is started"
@@ -85,6 +89,7 @@ def methods(speaker: Speaker, shows: Shows) -> Methods:
         "neighbor.change": neighbor_change,
         "neighbor.reset": neighbor_reset,
         "neighbor.shutdown": neighbor_shutdown,
+        "neighbor.drain": neighbor_drain,
         "neighbor.start": neighbor_start,
         "bfd.timers": bfd_timers,
         "clear.soft": clear_soft,

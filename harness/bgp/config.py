@@ -14,7 +14,7 @@ import re
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeVar
 
-from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator, model_validator
 from pydantic_core import ErrorDetails
 
 from harness.bgp.as_path import AS_TRANS
@@ -161,6 +161,9 @@ class Neighbor(Options):
         None, description="watch the path by BFD (RFC 5880): the session ends at once when it is lost; default: no BFD"
     )
     next_hop_self: bool = Field(False, description="announce the own address as next hop also over iBGP")
+    route_reflector_client: bool = Field(
+        False, description="iBGP: pass other iBGP routes on to it, and its routes on to others (RFC 4456)"
+    )
     add_path: Literal["none", "send", "receive", "both"] = Field("none", description="RFC 7911")
     families: tuple[FamilyName, ...] = Field((), description="address families; default: that of the address")
     passive: bool = Field(False, description="wait for the neighbour to connect")
@@ -169,6 +172,21 @@ class Neighbor(Options):
     key_file: Path | None = Field(None, description="file that holds the key instead")
     hold_time: HoldTime | None = Field(None, description="default: the speaker's")
     connect_retry_time: int | None = Field(None, ge=1, le=65535, description="default: the speaker's")
+    delay_open: float = Field(
+        0,
+        ge=0,
+        le=240,
+        description="wait so many seconds for the neighbour's OPEN before the own (DelayOpen, RFC 4271 8.1.1)",
+    )
+    damp_peer_oscillations: bool = Field(
+        True, description="after an error the session stays in Idle twice as long each time (RFC 4271 8.1.1)"
+    )
+    idle_hold_time: float = Field(1, gt=0, le=3600, description="how long the first time")
+    idle_hold_time_max: float = Field(60, gt=0, le=86400, description="and how long at most")
+    four_octet_asn: bool = Field(
+        True,
+        description="offer 4-octet AS numbers (RFC 6793); false: speak as a 2-octet speaker, with AS_TRANS and AS4_PATH",
+    )
     enforce_first_as: bool = Field(
         True, description="eBGP: refuse routes whose first ASN is not the neighbour's (RFC 4271 6.3)"
     )
@@ -262,6 +280,16 @@ class SpeakerConfig(Options):
         le=86400,
         description="after a restart that kept the kernel's routes: most seconds to wait for End-of-RIB",
     )
+    cluster_id: str | None = Field(
+        None, description="of a route reflector (RFC 4456 8), as an IPv4 address; default: the BGP Identifier"
+    )
+    ebgp_requires_policy: bool = Field(
+        False,
+        description="take and announce nothing over eBGP where no policy of that direction is configured (RFC 8212)",
+    )
+    honor_graceful_shutdown: bool = Field(
+        True, description="eBGP routes with the community GRACEFUL_SHUTDOWN get LOCAL_PREF 0 (RFC 8326)"
+    )
     profile: Literal["document", "rfc4271"] = Field(
         "document", description="state machine: a failed TCP connection leads to Active (document) or Idle (rfc4271)"
     )
@@ -284,17 +312,18 @@ class SpeakerConfig(Options):
             [{"prefix": v} if isinstance(v, str) else v for v in values] if isinstance(values, list | tuple) else values
         )
 
-    @field_validator("router_id")
+    @field_validator("router_id", "cluster_id")
     @classmethod
-    def _router_id(cls, text: str | None) -> str | None:
+    def _identifier(cls, text: str | None, info: ValidationInfo) -> str | None:
         if text is None:
             return None
+        source = "RFC 6286" if info.field_name == "router_id" else "RFC 4456 7"
         try:
             identifier = ipaddress.IPv4Address(text)
         except ValueError:
-            raise ValueError(f"router_id {text!r} is no IPv4 address in dotted form (RFC 6286)") from None
+            raise ValueError(f"{info.field_name} {text!r} is no IPv4 address in dotted form ({source})") from None
         if int(identifier) == 0:
-            raise ValueError("router_id 0.0.0.0 is not allowed (RFC 6286); choose another")
+            raise ValueError(f"{info.field_name} 0.0.0.0 is not allowed ({source}); choose another")
         return str(identifier)
 
     @field_validator("listen")
@@ -325,6 +354,10 @@ class SpeakerConfig(Options):
             if neighbor.ebgp_multihop is not None and neighbor.remote_asn == (neighbor.local_asn or self.asn):
                 raise ValueError(
                     f"neighbor {neighbor.name}: ebgp_multihop is for eBGP, but AS {neighbor.remote_asn} is the own one"
+                )
+            if neighbor.route_reflector_client and neighbor.remote_asn != (neighbor.local_asn or self.asn):
+                raise ValueError(
+                    f"neighbor {neighbor.name}: route_reflector_client is for iBGP, but AS {neighbor.remote_asn} is another one"
                 )
         return self
 

@@ -1,16 +1,18 @@
 """What a neighbour is told: which paths, with which attributes. A pure function of the selection, the session and the policy.
 
-Rules: RFC 4271 5.1 (attributes over eBGP and iBGP), 9.2 and 9.2.1 (iBGP routes are not passed on over iBGP), RFC 1997 (NO_EXPORT and
-its kind), RFC 7911 (several paths, each under an id). A path never goes back to the neighbour it came from.
+Rules: RFC 4271 5.1 (attributes over eBGP and iBGP), 9.2 and 9.2.1 (iBGP routes are not passed on over iBGP), RFC 4456 (unless they are
+reflected), RFC 1997 (NO_EXPORT and its kind), RFC 7911 (several paths, each under an id), RFC 8326 (a session that is drained). A path
+never goes back to the neighbour it came from.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from ipaddress import IPv4Address
 
 from harness.bgp.attributes import Attributes, UnknownAttribute, WellKnownCommunity
 from harness.bgp.decision import Selection
-from harness.bgp.paths import Kind, Path
+from harness.bgp.paths import Kind, Path, Source
 from harness.bgp.policy import Policy
 
 _TRANSITIVE = 0x40
@@ -35,7 +37,11 @@ class PathIds:
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """The neighbour as the export rules see it. ``own_address`` (packed) is the local end of the session."""
+    """The neighbour as the export rules see it. ``own_address`` (packed) is the local end of the session.
+
+    ``client``: routes of other iBGP neighbours are reflected to it, with ``cluster_id`` (RFC 4456). ``draining``: the session is
+    about to go, and its routes say so (RFC 8326 4.2).
+    """
 
     name: str
     ebgp: bool
@@ -44,6 +50,9 @@ class Target:
     next_hop_self: bool
     add_path: bool
     default_local_pref: int
+    client: bool = False
+    cluster_id: int = 0
+    draining: bool = False
 
 
 class Exporter:
@@ -82,7 +91,8 @@ class Exporter:
 
     def _told(self, prefix: bytes, path: Path) -> tuple[Attributes, bytes] | None:
         target, source, attributes = self.target, path.source, path.attributes
-        if source.name == target.name or (source.kind is Kind.IBGP and not target.ebgp):
+        reflected = source.kind is Kind.IBGP and not target.ebgp
+        if source.name == target.name or (reflected and not (source.client or target.client)):
             return None
         if self._held_back(attributes.communities):
             return None
@@ -92,9 +102,25 @@ class Exporter:
         if outcome.attributes is None:
             return None
         attributes = outcome.attributes
-        own_next_hop = target.ebgp or target.next_hop_self or outcome.next_hop_self or not path.next_hop
+        if target.draining:
+            marked = tuple(sorted({*attributes.communities, WellKnownCommunity.GRACEFUL_SHUTDOWN}))
+            attributes = attributes.evolve(communities=marked, local_pref=0)
+        # RFC 4456 10: a reflected route keeps its next hop, unless a policy says otherwise.
+        own_next_hop = (
+            target.ebgp or (target.next_hop_self and not reflected) or outcome.next_hop_self or not path.next_hop
+        )
         next_hop = target.own_address if own_next_hop else path.next_hop
+        if reflected:
+            attributes = self._reflected(attributes, source)
         return (self._over_ebgp if target.ebgp else self._over_ibgp)(attributes), next_hop
+
+    def _reflected(self, attributes: Attributes, source: Source) -> Attributes:
+        """RFC 4456 8: who brought the route into the AS, and the clusters that it went through, this one first."""
+        originator = attributes.originator_id
+        return attributes.evolve(
+            originator_id=IPv4Address(source.router_id) if originator is None else originator,
+            cluster_list=(self.target.cluster_id, *attributes.cluster_list),
+        )
 
     def _held_back(self, communities: tuple[int, ...]) -> bool:
         if WellKnownCommunity.NO_ADVERTISE in communities:

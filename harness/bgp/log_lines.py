@@ -92,6 +92,7 @@ FORMS: dict[str, Callable[[Event], str]] = {
     "bfd.failed": lambda e: e["reason"],
     "neighbor": _neighbor,
     "rejected": lambda e: f"{e['peer']}: {'; '.join(f'{n} routes: {why}' for why, n in e['reasons'].items())}",
+    "drain": lambda e: f"{e['peer']}: {'drained' if e['draining'] else 'in full use again'} (RFC 8326)",
     "network": lambda e: f"{e['action']} {e['prefix']}",
     "policy": lambda e: f"{e['peer']}: {e['direction']} policy has {e['terms']} terms",
     "clear": lambda e: f"{e['peer']}: soft clear {e['direction']}",

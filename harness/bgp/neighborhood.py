@@ -144,6 +144,14 @@ class Neighborhood:
         else:
             adjacency.feed(signals.Reset(text=text))
 
+    def drain_neighbor(self, name: str, draining: bool = True) -> None:
+        """Graceful shutdown (RFC 8326): traffic leaves the session's paths while they still carry it. Ends with ``draining`` false, or
+        with the neighbour's deletion; it outlives the session."""
+        adjacency = self.adjacency(name)
+        if adjacency.draining is not draining:
+            adjacency.drain(draining)
+            self._around.log.emit("drain", peer=adjacency.name, draining=draining)
+
     def path_lost(self, name: str, reason: str) -> None:
         """BFD says that the path to a neighbour is gone: its session ends at once (RFC 5882 4.3, RFC 9384)."""
         if (adjacency := self.adjacencies.get(name)) is not None:

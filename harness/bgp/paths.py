@@ -23,13 +23,17 @@ class Kind(Enum):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Source:
-    """The session (or this speaker itself) that a path came from. A new session is a new Source: identity is the key."""
+    """The session (or this speaker itself) that a path came from. A new session is a new Source: identity is the key.
+
+    ``client``: an iBGP neighbour whose routes are reflected (RFC 4456).
+    """
 
     name: str
     kind: Kind
     asn: int
     router_id: int = 0
     address: bytes = b""
+    client: bool = False
 
     @property
     def address_text(self) -> str:

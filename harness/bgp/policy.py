@@ -41,6 +41,12 @@ class Policy:
         self.is_transparent = not rules and not strict
         """Whether every route passes unchanged."""
 
+    def term_text(self, term: int) -> str:
+        """What refused a route, in words."""
+        if term:
+            return f"term {term}"
+        return "implicit deny" if self._terms else "none is configured: implicit deny (RFC 8212)"
+
     @property
     def looks_at_prefix(self) -> bool:
         """False: the outcome is the same for all prefixes of one path."""

@@ -92,6 +92,8 @@ def _neighbor(row: dict[str, Any], color: bool, width: int) -> str:
 
 
 def _neighbor_lines(row: dict[str, Any]) -> Iterable[tuple[str, str | Text]]:
+    if row["description"]:
+        yield "Description", row["description"]
     yield "BGP state", Text(row["state"], STATE_STYLE.get(row["state"], "yellow"))
     if row["uptime"] is not None:
         yield "Up for", _duration(row["uptime"])
@@ -110,6 +112,10 @@ def _neighbor_lines(row: dict[str, Any]) -> Iterable[tuple[str, str | Text]]:
     yield "Messages in", _counters(row["received_messages"], row["octets_received"])
     yield "Messages out", _counters(row["sent_messages"], row["octets_sent"])
     yield "Routes", f"{row['received']} received, {row['accepted']} accepted, {row['advertised']} announced"
+    if row["draining"]:
+        yield "Graceful shutdown", "drained: LOCAL_PREF 0 and GRACEFUL_SHUTDOWN both ways (RFC 8326)"
+    if row["route_reflector_client"]:
+        yield "Route reflection", "client"
     if limit := row.get("maximum_prefixes"):
         yield "Maximum prefixes", prefix_limit(limit)
     if restart := row.get("graceful_restart"):

@@ -34,3 +34,9 @@ class Surroundings:
     walk: Callable[[Iterator[None]], None]
     deferral: Deferral
     watchers: list[Watcher] = field(default_factory=list)
+
+    @property
+    def cluster_id(self) -> int:
+        """RFC 4456 7."""
+        configured = self.config.cluster_id
+        return int(self.router_id if configured is None else IPv4Address(configured))
