@@ -263,12 +263,20 @@ class Agent:
     async def _neighbor_shutdown(self, name: str, text: str = "") -> str:
         async with self._turn:
             await self.driver.shutdown(self.driver.named(name), text)
+            self._mark(name, down=True)
         return f"neighbour {name} is shut down"
 
     async def _neighbor_start(self, name: str) -> str:
         async with self._turn:
             await self.driver.begin(self.driver.named(name))
+            self._mark(name, down=False)
         return f"neighbour {name} is started"
+
+    def _mark(self, name: str, *, down: bool) -> None:
+        """The configuration follows what was done by a command."""
+        at = self.driver.named(name)
+        listed = [n.model_copy(update={"shutdown": down}) if n is at else n for n in self.config.neighbors]
+        self.driver.config = self.config.model_copy(update={"neighbors": tuple(listed)})
 
     async def _neighbor_reset(self, name: str, text: str = "") -> str:
         if text:

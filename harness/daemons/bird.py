@@ -20,13 +20,37 @@ from harness.control import named
 from harness.daemons import bird_config
 from harness.daemons.driver import ESTABLISHED, Driver, NotOffered, Row, in_order, path_row
 from harness.daemons.policies import bird_name
-from harness.daemons.program import ProgramError
+from harness.daemons.program import ProgramError, dialled
 
 _READY_WITHIN = 10.0
 _LIMIT = 256 * 1024 * 1024
 
 _SAID = re.compile(r"<\w+> (?P<protocol>[\w.-]+): (?P<words>.*)")
 _NOTIFICATION = re.compile(r"(?P<way>Sending|Got) NOTIFICATION\(code=(?P<code>\d+)\.(?P<subcode>\d+)\)")
+#: BIRD names the errors that it receives (``bgp_err_table`` of proto/bgp/bgp.c): longer names first.
+_ERRORS = {
+    (1, 1): "Connection not synchronized",
+    (1, 2): "Bad message length",
+    (1, 3): "Bad message type",
+    (2, 1): "Unsupported version number",
+    (2, 2): "Bad peer AS",
+    (2, 3): "Bad BGP identifier",
+    (2, 4): "Unsupported optional parameter",
+    (2, 6): "Unacceptable hold time",
+    (2, 7): "Required capability missing",
+    (3, 0): "Invalid UPDATE message",
+    (3, 1): "Malformed attribute list",
+    (4, 0): "Hold timer expired",
+    (5, 0): "Finite state machine error",
+    (6, 1): "Maximum number of prefixes reached",
+    (6, 2): "Administrative shutdown",
+    (6, 3): "Peer de-configured",
+    (6, 4): "Administrative reset",
+    (6, 5): "Connection rejected",
+    (6, 6): "Other configuration change",
+    (6, 7): "Connection collision resolution",
+    (6, 8): "Out of Resources",
+}
 _RECEIVED = re.compile(r"Received: (?P<words>.*)")
 #: The beginning of what BIRD traces of a BGP protocol, and the state it means (RFC 4271 8.2.2).
 _STATES = (
@@ -43,6 +67,9 @@ _STATES = (
     ("State changed to down", "Idle"),
     ("State changed to stop", "Idle"),
 )
+
+
+_ENDS = ("BGP session closed", "State changed to")
 
 
 class Bird(Driver):
@@ -87,10 +114,13 @@ class Bird(Driver):
         if found := _NOTIFICATION.match(words):
             direction = "sent" if found["way"] == "Sending" else "received"
             self.notified(neighbor.name, direction, int(found["code"]), int(found["subcode"]), words)
+        elif found := _RECEIVED.match(words):
+            code, subcode = next((key for key, name in _ERRORS.items() if found["words"].startswith(name)), (6, 0))
+            self.notified(neighbor.name, "received", code, subcode, words, _quoted(found["words"]))
         for beginning, state in _STATES:
             if words.startswith(beginning):
                 # While a session stands, only its own end counts: the rest is a second connection's (RFC 4271 6.8).
-                if self.states.get(neighbor.name) != ESTABLISHED or state == "Idle":
+                if self.states.get(neighbor.name) != ESTABLISHED or words.startswith(_ENDS):
                     self.moved(neighbor.name, state, words)
                 return
 
@@ -195,7 +225,7 @@ class Console:
 
     @classmethod
     async def open(cls, path: Path) -> Console:
-        reader, writer = await asyncio.open_unix_connection(path, limit=_LIMIT)
+        reader, writer = await dialled(path, _LIMIT)
         await reader.readline()  # its greeting
         return cls(reader, writer)
 
@@ -249,3 +279,9 @@ def _routes(text: str) -> Iterator[tuple[str, list[dict[str, Any]]]]:
 def _aggregator(text: str | None) -> str | None:
     found = re.match(r"(\S+) AS(\d+)", text or "")
     return f"{found[2]} {found[1]}" if found else None
+
+
+def _quoted(words: str) -> str | None:
+    """The text of a shutdown: BIRD puts it between quotation marks behind the error's name."""
+    found = re.search(r'"(.*)"', words)
+    return found[1] if found else None

@@ -11,6 +11,7 @@ Rows and events have the shape of our speaker's (``harness.bgp.shows``, ``harnes
 from __future__ import annotations
 
 import ipaddress
+import socket
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from pathlib import Path
@@ -150,6 +151,14 @@ def is_internal(config: SpeakerConfig, neighbor: Neighbor) -> bool:
 
 def hold_time(config: SpeakerConfig, neighbor: Neighbor) -> int:
     return config.hold_time if neighbor.hold_time is None else neighbor.hold_time
+
+
+def source_for(neighbor: Neighbor) -> str:
+    """The address that the kernel would speak to a neighbour from. Raises OSError where no route leads there."""
+    family = socket.AF_INET6 if ":" in neighbor.address else socket.AF_INET
+    with socket.socket(family, socket.SOCK_DGRAM) as asking:
+        asking.connect((neighbor.address, neighbor.port))  # sends nothing
+        return str(asking.getsockname()[0])
 
 
 def path_row(peer: str, next_hop: str | None, as_path: str, **more: Any) -> Row:

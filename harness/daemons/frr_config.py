@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from harness.bgp.config import Neighbor, SpeakerConfig
 from harness.daemons.driver import hold_time, is_internal
-from harness.daemons.policies import IPV4, IPV6, route_map
+from harness.daemons.policies import IPV4, IPV6, route_map, word_of
 
 #: How long bgpd waits for more neighbours before it sends a first table; its own default of a second is all that a small lab waits for.
 _COALESCE_MS = 20
@@ -22,6 +22,7 @@ def whole(config: SpeakerConfig) -> list[str]:
         "no bgp network import-check",
         "no bgp default ipv4-unicast",
         "bgp log-neighbor-changes",
+        "bgp suppress-fib-pending",  # announced once the kernel has it, as our speaker does
         f"coalesce-time {_COALESCE_MS}",
         *([f"bgp router-id {config.router_id}"] if config.router_id else []),
         f"timers bgp {keepalive(config.hold_time)} {config.hold_time}",
@@ -78,7 +79,7 @@ def keepalive(seconds: int) -> int:
 
 
 def _map_name(neighbor: Neighbor, direction: str, family: str) -> str:
-    return f"{neighbor.name}-{direction}-{family}"
+    return f"{word_of(neighbor.name)}-{direction}-{family}"
 
 
 def _has_policies(neighbor: Neighbor) -> bool:

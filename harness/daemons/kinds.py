@@ -140,5 +140,64 @@ KINDS: Mapping[str, Kind] = {
             },
             protocol=12,
         ),
+        Kind(
+            "gobgp",
+            "GoBGP",
+            "gobgpd",
+            ("gobgpd", "gobgp"),
+            "harness.daemons.gobgp:GoBgp",
+            frozenset(
+                {
+                    *(Feature.IPV6, Feature.MD5, Feature.MULTIHOP, Feature.LOCAL_ASN, Feature.PASSIVE, Feature.PORT),
+                    *(Feature.ROUTE_REFRESH, Feature.ADD_PATH_SEND, Feature.ADD_PATH_RECEIVE, Feature.ALLOW_AS_IN),
+                    *(Feature.MAXIMUM_PREFIXES, Feature.SHUTDOWN_SENT, Feature.SHUTDOWN_READ, Feature.CHANGE),
+                }
+            ),
+            {
+                Feature.KERNEL: "it writes kernel routes only through FRR's zebra",
+                Feature.BFD: "it has none",
+                Feature.BFD_MULTIHOP: "it has none",
+                Feature.BFD_AUTHENTICATION: "it has no BFD",
+                Feature.MULTIPATH: "it writes no kernel routes",
+                Feature.MULTIPATH_IBGP: "it writes no kernel routes",
+                Feature.FALL_OVER: "it looks at no kernel routes",
+                Feature.REQUIRE_ROUTE: "it looks at no kernel routes",
+                Feature.NEXT_HOP_SELF: "it needs a policy for that",
+            },
+        ),
+        Kind(
+            "exabgp",
+            "ExaBGP",
+            "exabgp",
+            ("exabgp",),
+            "harness.daemons.exabgp:ExaBgp",
+            frozenset(
+                {
+                    *(
+                        Feature.IPV6,
+                        Feature.MD5,
+                        Feature.MULTIHOP,
+                        Feature.LOCAL_ASN,
+                        Feature.PASSIVE,
+                        Feature.ROUTE_REFRESH,
+                    ),
+                    *(Feature.ADD_PATH_SEND, Feature.ADD_PATH_RECEIVE, Feature.CHANGE, Feature.NEXT_HOP_SELF),
+                    *(Feature.ALLOW_AS_IN, Feature.ANY_FIRST_AS, Feature.SHUTDOWN_READ),
+                }
+            ),
+            {
+                Feature.KERNEL: "it has no table of routes",
+                Feature.BFD: "it has none",
+                Feature.BFD_MULTIHOP: "it has none",
+                Feature.BFD_AUTHENTICATION: "it has no BFD",
+                Feature.MULTIPATH: "it chooses no routes",
+                Feature.MULTIPATH_IBGP: "it chooses no routes",
+                Feature.POLICY: "it has none: it hands everything to a program of its user's",
+                Feature.FALL_OVER: "it looks at no kernel routes",
+                Feature.REQUIRE_ROUTE: "it looks at no kernel routes",
+                Feature.MAXIMUM_PREFIXES: "it counts none",
+                Feature.SHUTDOWN_SENT: "its API ends a session with a subcode and no text",
+            },
+        ),
     )
 }

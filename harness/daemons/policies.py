@@ -121,7 +121,12 @@ def bird_filter(name: str, rules: Sequence[Rule], version: int, config: SpeakerC
 
 def bird_name(neighbor: str) -> str:
     """A neighbour's name as a symbol of BIRD's: any text between apostrophes that has none itself."""
-    return "'" + "".join(c if c.isalnum() or c in "_-." else "_" for c in neighbor) + "'"
+    return f"'{word_of(neighbor)}'"
+
+
+def word_of(name: str) -> str:
+    """A name as one word that every daemon takes."""
+    return "".join(c if c.isalnum() or c in "_-." else "_" for c in name)
 
 
 def _bird_community(text: str) -> str:

@@ -127,3 +127,19 @@ async def answer_of(*argv: str, within: float = 10.0) -> str:
     if process.returncode:
         raise ProgramError(f"{' '.join(argv)}: {text.strip() or f'status {process.returncode}'}")
     return text
+
+
+async def dialled(path: Path, limit: int, within: float = 5.0) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    """A connection to a Unix socket whose name is there.
+
+    The one place that asks again: a foreign daemon binds the name first and listens a moment later, and no event tells of the second.
+    Raises ProgramError after ``within`` seconds.
+    """
+    deadline = asyncio.get_running_loop().time() + within
+    while True:
+        try:
+            return await asyncio.open_unix_connection(path, limit=limit)
+        except ConnectionRefusedError:
+            if asyncio.get_running_loop().time() > deadline:
+                raise ProgramError(f"{path.name}: nobody listens there after {within:g} s") from None
+            await asyncio.sleep(0.002)

@@ -9,7 +9,7 @@ import asyncio
 from collections.abc import Iterable
 from pathlib import Path
 
-from harness.daemons.program import ProgramError
+from harness.daemons.program import ProgramError, dialled
 
 _END = b"\0\0\0"
 _LIMIT = 256 * 1024 * 1024
@@ -25,7 +25,7 @@ class Vty:
 
     @classmethod
     async def open(cls, path: Path) -> Vty:
-        reader, writer = await asyncio.open_unix_connection(path, limit=_LIMIT)
+        reader, writer = await dialled(path, _LIMIT)
         vty = cls(path.stem, reader, writer)
         await vty.ask("enable")
         return vty
