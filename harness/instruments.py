@@ -104,15 +104,20 @@ class Load:
 
 
 @contextlib.asynccontextmanager
-async def load(lab: Lab, server: str = "ecs", **spec: Any) -> AsyncIterator[Load]:
+async def load(
+    lab: Lab, server: str = "ecs", *, taps: Mapping[str, tuple[str, str]] | None = None, **spec: Any
+) -> AsyncIterator[Load]:
     """Endpoints in every client node and in ``server``, flows as of :class:`harness.traffic.flows.FlowSpec` with ``spec``.
 
-    All TCP connections stand when the block begins. Connections are named after the plan's IPsec connections, in its order.
+    All TCP connections stand when the block begins. ``taps`` maps the name of a way to a node of the data centre and its interface
+    there; default: the plan's IPsec connections, in its order.
     """
     clients = {_block(lab, node.name): node.name for node in lab.having(Role.CLIENT)}
     address = next(end for end, _ in lab.plan.interfaces(server)).addresses[0].partition("/")[0]
     workers = {name: _worker(lab, name) for name in (*clients.values(), server)}
-    taps = {f"IPsec connection {n}": node.name for n, node in enumerate(lab.having(Role.DEVICE), 1)}
+    if taps is None:
+        devices = [node.name for node in lab.having(Role.DEVICE)]
+        taps = {f"IPsec connection {n}": (name, _tunnel_interface(lab, name)) for n, name in enumerate(devices, 1)}
     meter = _meter(lab, taps)
     await start(lab, [*workers.values(), meter])
     flows = FlowSpec(tuple(clients), address, **spec)
@@ -153,13 +158,13 @@ def _worker(lab: Lab, node: str) -> Daemon:
     return Daemon(node, kind, "harness.traffic.worker:main", folder, lab[node].namespace.fd, lab.stream, prepare)
 
 
-def _meter(lab: Lab, taps: Mapping[str, str]) -> Daemon:
+def _meter(lab: Lab, taps: Mapping[str, tuple[str, str]]) -> Daemon:
     kind = f"meter-{next(_numbers)}"
 
     def prepare() -> list[str]:
         named = [
-            {"tunnel": tunnel, "netns": _netns_file(lab, node), "interface": _tunnel_interface(lab, node)}
-            for tunnel, node in taps.items()
+            {"tunnel": tunnel, "netns": _netns_file(lab, node), "interface": interface}
+            for tunnel, (node, interface) in taps.items()
         ]
         config = {"socket": str(lab.folder / f"{kind}.sock"), "taps": named}
         return [str(write_private(lab.folder / f"{kind}.json", config))]

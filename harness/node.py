@@ -305,11 +305,10 @@ class NodeHandle:
         )
 
     async def _device_table(self) -> RouteTable:
-        sides = self.lab.roles_of_neighbors(self.name)
         return from_bgp(
             f"Cloud routes learned by {self.plan.label}",
             ("Destination CIDR block", "Next hop"),
-            [path for path in await self.usable_paths() if sides[path.peer] is Role.VPN],
+            await self.usable_paths(),
             self.kernel_hops(),
             lambda path: (path.prefix, path.peer),
         )

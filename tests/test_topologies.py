@@ -28,6 +28,7 @@ PINGS = {
     "ipsec-ecmp": ("dc-client0", "192.168.0.1"),
     "vbr": ("dc1-client0", "192.168.1.1"),
     "vpn-gateway": ("dc-client0", "192.168.0.1"),
+    "resilience": ("gw1-client0", "192.168.1.1"),
 }
 
 
@@ -51,7 +52,7 @@ def test_the_prompt_greets_with_nodes_of_the_lab(name: str) -> None:
 
 @pytest.mark.root
 @pytest.mark.spec("CARD-6", "CARD-7")
-@pytest.mark.parametrize("topo", ["ipsec-ecmp", "vbr", "vbr,2", "vpn-gateway"])
+@pytest.mark.parametrize("topo", ["ipsec-ecmp", "vbr", "vbr,2", "vpn-gateway", "resilience"])
 def test_mn_builds_it(topo: str) -> None:
     """``mn --custom FILE --topo NAME``: the nodes are there, and one whose name has a hyphen takes a command."""
     if (reason := sandbox.refusal()) is not None:

@@ -10,6 +10,7 @@ SCENARIOS = {
     "ipsec-ecmp": "topologies.ipsec_ecmp",
     "vbr": "topologies.vbr",
     "vpn-gateway": "topologies.vpn_gateway",
+    "resilience": "topologies.resilience",
 }
 
 
