@@ -50,7 +50,7 @@ def test_a_wider_network_over_the_circuit_is_warned_of() -> None:
 def test_the_two_sides_must_meet(changes: dict[str, str], words: str) -> None:
     estate = resilience.estate(cen=True)
     ((what, field),) = changes.items()
-    value: Any = {"name": "other", "cidr": "10.0.0.0/15", "asn": 65001, "blocks": ("192.168.7.0/24",)}[field]
+    value: Any = {"name": "other", "cidr": "10.0.0.0/17", "asn": 65001, "blocks": ("192.168.7.0/24",)}[field]
     (first,) = getattr(estate.vbr, what)
     changed = of_vbr(estate, **{what: (replace(first, **{field: value}),)})
     if field == "name":
