@@ -151,7 +151,7 @@ def _encode_restart(capability: GracefulRestart) -> bytes:
 
 
 def _decode_add_path(value: bytes) -> AddPath | None:
-    if not value or len(value) % 4:
+    if len(value) % 4:
         return None
     # RFC 7911 4: an entry whose Send/Receive field is none of 1, 2, 3 is ignored.
     return AddPath(
