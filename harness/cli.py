@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
+from harness import vbr_cli
 from harness.up import started_at
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ app = typer.Typer(
 )
 chart_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Make the charts of a run alone.")
 app.add_typer(chart_app, name="chart")
+app.add_typer(vbr_cli.app, name="vbr")
 
 _STARTED = "VBRLAB_STARTED"
 
@@ -162,7 +164,7 @@ def device(
 
 @app.command()
 def up(
-    name: Name,
+    name: Source,
     seed: Annotated[int, typer.Option(help="seed of the nodes' hash seeds")] = 1,
     check: Annotated[bool, typer.Option("--check", help="check the document's tables and pings, then end")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="with --check: print the result as one line of JSON")] = False,
@@ -174,11 +176,14 @@ def up(
         typer.Option("--speaker", metavar="[NODE=]DAEMON", help="frr, bird, gobgp or exabgp in our speaker's place"),
     ] = None,
 ) -> None:
-    """Brings a scenario up and gives a prompt inside; Ctrl-D ends it and leaves nothing."""
+    """Brings a scenario or a YAML document up and gives a prompt inside; Ctrl-D ends it and leaves nothing."""
+    import topologies
     from harness.net import sandbox
 
     if as_json and not check:
         _fail("--json goes with --check; leave one out or add the other", 2)
+    if name not in topologies.SCENARIOS:
+        _up_document(name, seed=seed, check=check, as_json=as_json, device=device)
     scenario = _scenario(name)
     plan = scenario.plan(devices=_devices(scenario, device)) if device else None
     wanted = _speakers(plan or scenario.plan(), speaker) if speaker else ()
@@ -200,6 +205,31 @@ def _speakers(plan: Plan, words: list[str]) -> tuple[Wish, ...]:
     except (speakers.UnknownSpeaker, speakers.NotSuited) as error:
         _fail(error, 2)
     return found
+
+
+def _up_document(path: str, *, seed: int, check: bool, as_json: bool, device: list[str] | None) -> NoReturn:
+    from harness import documents
+    from harness.cloud.findings import Refused
+    from harness.net import sandbox
+
+    if device:
+        _fail("--device goes with a scenario that has devices: vbrlab up ipsec-ecmp --device ...", 2)
+    if path == "-":
+        _fail("a document that is brought up must be a file: vbrlab up FILE", 2)
+    document = _document(path)
+    try:
+        plan = document.plan()
+    except Refused:
+        typer.echo(documents.as_text(path, document.findings), err=True)
+        raise typer.Exit(1) from None
+    if not sandbox.inside():
+        for finding in document.warnings:
+            typer.echo(f"{path}:{finding.place}: {finding}", err=True)
+        _enter_sandbox(plan.name)
+    from harness.up_document import up_document
+
+    began = float(os.environ.get(_STARTED, started_at()))
+    raise typer.Exit(up_document(document, plan, seed=seed, check=check, as_json=as_json, entered=began))
 
 
 def _devices(scenario: Any, given: list[str]) -> dict[str, Any]:

@@ -251,8 +251,9 @@ async def named(path: Path) -> None:
         os.close(watcher)
 
 
-def call(path: Path, method: str, *, within: float = 10.0, **params: Any) -> Any:
-    """One blocking request. Raises ControlError, ControlClosed, or TimeoutError after ``within`` seconds."""
+def call(path: Path | socket.socket, method: str, *, within: float = 10.0, **params: Any) -> Any:
+    """One blocking request, to a socket's path or over a connection that is there. Raises ControlError, ControlClosed, or TimeoutError
+    after ``within`` seconds."""
     with _dial(path, within) as stream:
         stream.write(json.dumps({"id": 1, "method": method, "params": params}).encode() + b"\n")
         stream.flush()
@@ -265,8 +266,8 @@ def call(path: Path, method: str, *, within: float = 10.0, **params: Any) -> Any
     return answer["result"]
 
 
-def follow(path: Path, since: int = 0) -> Iterator[Event]:
-    """Blocking stream of events; ends when the daemon does."""
+def follow(path: Path | socket.socket, since: int = 0) -> Iterator[Event]:
+    """Blocking stream of events, from a socket's path or a connection that is there; ends when the daemon does."""
     with _dial(path, None) as stream:
         stream.write(json.dumps({"id": 1, "method": "events.follow", "params": {"since": since}}).encode() + b"\n")
         stream.flush()
@@ -277,7 +278,12 @@ def follow(path: Path, since: int = 0) -> Iterator[Event]:
 
 
 @contextlib.contextmanager
-def _dial(path: Path, within: float | None) -> Iterator[Any]:
+def _dial(path: Path | socket.socket, within: float | None) -> Iterator[Any]:
+    if isinstance(path, socket.socket):
+        path.settimeout(within)
+        with path.makefile("rwb") as stream:
+            yield stream
+        return
     with socket.socket(socket.AF_UNIX) as connection:
         connection.settimeout(within)
         try:

@@ -12,11 +12,13 @@ import dataclasses
 import itertools
 import os
 import shutil
+import signal
 import time
 from collections.abc import Awaitable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
+from harness.cloud.status import PeerStatus, peer_status
 from harness.control import ControlError
 from harness.daemon import Daemon, write_private
 from harness.daemons.kinds import OURS_ALONE
@@ -197,6 +199,13 @@ class Lab:
                 states.update({session: "Idle" for session in states if session[0] == event.node})
         return states
 
+    def peer_statuses(self) -> dict[tuple[str, str], PeerStatus]:
+        """The console's status of every BGP session, by (node, neighbour's name): a dead speaker's are Unestablished (VBR-36)."""
+        return {
+            (node, peer): peer_status(state if self[node].speaker.running else None)
+            for (node, peer), state in self.session_states().items()
+        }
+
     def transitions(
         self, *, node: str | None = None, peer: str | None = None, since: float = 0.0
     ) -> Iterator[LabEvent]:
@@ -307,7 +316,12 @@ class Lab:
         for route in new.routes:
             if route not in old.routes:
                 handle.mn.add_route(route)
-        if old.speaker is None or new.speaker is None:
+        if old.speaker is None or new.speaker is None or not handle.speaker.running:
+            # A speaker that does not run finds the new plan when it starts.
+            return
+        if _own_fields(old.speaker) != _own_fields(new.speaker):
+            await handle.speaker.kill(signal.SIGTERM)
+            await handle.speaker.restart(self.zygote)
             return
         before = {neighbor.name: neighbor for neighbor in old.speaker.neighbors}
         after = {neighbor.name: neighbor for neighbor in new.speaker.neighbors}
@@ -443,6 +457,11 @@ def data_plane() -> DataPlane:
     if choice.plane is None:
         raise LookupError(f"no IPsec data plane: {choice.reason}; vbrlab doctor says what to do")
     return choice.plane
+
+
+def _own_fields(speaker: Speaker) -> Speaker:
+    """What of a speaker takes effect only when it starts: its ASN, its timers, how it writes routes."""
+    return dataclasses.replace(speaker, neighbors=(), networks=())
 
 
 async def _change_neighbor(speaker: Daemon, neighbor: Neighbor) -> None:

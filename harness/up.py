@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
+    from harness.cloud.vbr import VbrEstate
     from harness.lab import Lab
     from harness.plan import Plan
     from harness.speakers import Wish
@@ -86,7 +87,9 @@ def up(
         import topologies
         from harness.lab import Lab
 
-        plan = plan or topologies.load(name).plan()
+        scenario = topologies.load(name)
+        plan = plan or scenario.plan()
+        estate = scenario.estate()
     loop = Loop()
     with told.stage("lab", f"{len(plan.nodes)} nodes, {len(plan.links)} links, their daemons"):
         lab = loop.run(Lab.start(plan, zygote, seed=seed, speakers=speakers))
@@ -100,7 +103,7 @@ def up(
             loop.run(lab.established(within=_UP_WITHIN))
         if check:
             return _check(lab, loop, name, told, as_json, entered)
-        _interact(lab, loop)
+        interact(lab, loop, estate)
         return 0
     finally:
         loop.run(lab.stop())
@@ -154,15 +157,37 @@ def _document(name: str) -> Any:
         ) from None
 
 
-def _interact(lab: Lab, loop: Loop) -> None:
+def interact(lab: Lab, loop: Loop, estate: Any = None) -> None:
+    """The prompt, until it is left; meanwhile the door is open to other terminals, and so is the console of the estate's VBR."""
+    from harness.cloud.vbr import VbrEstate
     from harness.console import Console
     from harness.net.door import Door
 
-    with Door(lambda node: lab.nodes[node].namespace.fd, lambda: lab.nodes):
+    with contextlib.ExitStack() as stack:
+        control = stack.enter_context(_console(lab, loop, estate)) if isinstance(estate, VbrEstate) else None
+        stack.enter_context(Door(lambda node: lab.nodes[node].namespace.fd, lambda: lab.nodes, control))
         console = Console(lab, loop.run)
         sys.stdout.write(console.tables() + "\n\n")
         sys.stdout.write(welcome(lab.plan))
         console.run()
+
+
+@contextlib.contextmanager
+def _console(lab: Lab, loop: Loop, estate: VbrEstate) -> Iterator[Path]:
+    """The control socket that ``vbrlab vbr`` asks."""
+    from harness.cloud_console import VbrConsole
+    from harness.cloud_control import CloudControl
+
+    async def begin() -> CloudControl:
+        control = CloudControl(VbrConsole(lab, estate), lab.folder / "console.sock")
+        await control.start()
+        return control
+
+    control = loop.run(begin())
+    try:
+        yield control.path
+    finally:
+        loop.run(control.close())
 
 
 def welcome(plan: Plan) -> str:

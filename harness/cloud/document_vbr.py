@@ -165,6 +165,10 @@ def _covering(networks: Sequence[str]) -> str:
 def _lines(form: VbrForm) -> tuple[list[_Line], list[Finding]]:
     """The circuits: those that are written, then one for each peer that needs one."""
     lines = [_Line(number + 1, circuit, ("circuits", number)) for number, circuit in enumerate(form.circuits)]
+    named = {peer.circuit for peer in form.peers if _version(peer.ip) == 4}
+    for line in lines:
+        if line.form.name not in named:
+            line.form = _with_defaults(line)
     findings = []
     asns = {group.name: group.peer_asn for group in form.groups}
     for number, peer in enumerate(form.peers):
@@ -234,11 +238,17 @@ def ends(ip: str) -> tuple[str, str]:
     return f"{cloud}/{length}", f"{customer}/{length}"
 
 
-def _circuit(form: VbrForm, line: _Line) -> Circuit:
-    written = line.form
-    cloud, customer = _pair(written.cloud, written.customer)
+def _with_defaults(line: _Line) -> CircuitForm:
+    """The circuit with both its IPv4 ends."""
+    cloud, customer = _pair(line.form.cloud, line.form.customer)
     if cloud is None or customer is None:
         cloud, customer = f"10.1.{line.number}.1/30", f"10.1.{line.number}.2/30"
+    return line.form.model_copy(update={"cloud": cloud, "customer": customer})
+
+
+def _circuit(form: VbrForm, line: _Line) -> Circuit:
+    written = _with_defaults(line)
+    cloud, customer = str(written.cloud), str(written.customer)
     cloud6, customer6 = _pair(written.cloud_ipv6, written.customer_ipv6)
     return Circuit(written.name, form.name, line.centre, cloud, customer, cloud6, customer6, LINES[written.line])
 
@@ -312,9 +322,10 @@ def _session(
     if asn is None:
         asn = group.local_asn if group is not None and group.local_asn is not None else shown
     key = told.key if told.given("key") else group.key if group is not None else None
+    bfd = told.bfd if told.given("bfd") or peer is None else peer.bfd
     hops = None
-    if peer is not None and peer.bfd is not None and told.bfd is not False:
-        hops = DEFAULT_BFD_HOP_COUNT if peer.bfd.hop_count is None else peer.bfd.hop_count
+    if bfd is not None:
+        hops = DEFAULT_BFD_HOP_COUNT if bfd.hop_count is None else bfd.hop_count
     return DataCentreSession(cloud, asn, key, hops)
 
 

@@ -127,7 +127,7 @@ class DataCentreForm(Form):
     )
     neighbor_asn: int | None = Field(None, description="the cloud's ASN as it was told; default: what the VBR shows")
     key: str | None = Field(None, repr=False, description="its BGP key; default: the group's; null: none")
-    bfd: bool | None = Field(None, description="false: no BFD at its end; default: as the peer")
+    bfd: Bfd = Field(None, description="BFD at its end, as for a peer; default: what its peers have")
 
 
 class AccountForm(Form):

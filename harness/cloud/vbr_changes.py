@@ -58,17 +58,19 @@ def create_peer(estate: VbrEstate, vbr: str, peer: BgpPeer) -> VbrEstate:
 
 
 def modify_peer(estate: VbrEstate, vbr: str, peer: str, /, **changes: Any) -> VbrEstate:
-    """Changes fields of :data:`EDITABLE_IN_A_PEER`."""
+    """Changes fields of :data:`EDITABLE_IN_A_PEER`. Where BFD is switched off its hop count goes with it."""
     router = _vbr(estate, vbr)
-    old = _peer(router, peer)
+    old = find_peer(router, peer)
     _refuse_unknown(f"BGP peer {peer} of VBR {vbr}", changes, EDITABLE_IN_A_PEER, "VBR-24")
+    if changes.get("bfd") is False:
+        changes.setdefault("bfd_hop_count", None)
     changed = replace(old, **changes)
     return _with(estate, replace(router, peers=tuple(changed if each is old else each for each in router.peers)))
 
 
 def delete_peer(estate: VbrEstate, vbr: str, ip: str) -> VbrEstate:
     router = _vbr(estate, vbr)
-    peer = _peer(router, ip)
+    peer = find_peer(router, ip)
     return _with(estate, replace(router, peers=tuple(each for each in router.peers if each is not peer)))
 
 
@@ -90,6 +92,9 @@ def delete_network(estate: VbrEstate, vbr: str, network: str) -> VbrEstate:
 def associate_ecr(estate: VbrEstate, vbr: str, ecr: str) -> VbrEstate:
     """The VBR takes the ECR's ASN (VBR-28). Refused once BGP is configured, unless that ASN is 45104 (VBR-6)."""
     router = _vbr(estate, vbr)
+    if EcrAssociation(ecr, vbr) in estate.ecr_associations:
+        rule, remedy = "the two are associated already", "There is nothing to do"
+        raise Refused([Finding(f"association of {vbr} with {ecr}", rule, "VBR-6", remedy)])
     asn = next((each.asn for each in estate.ecrs if each.name == ecr), DEFAULT_ASN)
     if router.groups and asn != DEFAULT_ASN:
         groups = ", ".join(group.name for group in router.groups)
@@ -123,7 +128,8 @@ def _group(vbr: Vbr, name: str) -> BgpGroup:
     raise Refused([Finding(_of(name, vbr), f"it does not exist; there are {there}", "VBR-25", "Name one that exists")])
 
 
-def _peer(vbr: Vbr, ip: str) -> BgpPeer:
+def find_peer(vbr: Vbr, ip: str) -> BgpPeer:
+    """The peer of that address. Raises Refused, which names those that exist."""
     for peer in vbr.peers:
         if peer.ip == ip:
             return peer

@@ -172,6 +172,13 @@ def route_quotas_are_in_the_limit(estate: VbrEstate) -> Iterator[Finding]:
             yield Finding(_group(vbr, group), rule, "VBR-32", remedy, field="route_quota")
 
 
+def route_quota_actions_exist(estate: VbrEstate) -> Iterator[Finding]:
+    for vbr, group in _groups(estate):
+        if group.route_quota_action not in ("drop", "teardown"):
+            rule = f"over its route quota it is to {group.route_quota_action!r}"
+            yield Finding(_group(vbr, group), rule, "VBR-10", "Choose drop or teardown", field="route_quota_action")
+
+
 def peers_have_one_group(estate: VbrEstate) -> Iterator[Finding]:
     for vbr, peer in _peers(estate):
         if group_of(vbr, peer) is None:
@@ -312,6 +319,7 @@ RULES: tuple[Rule, ...] = (
     groups_fit_the_vbrs_family,
     keys_fit_tcp_md5,
     route_quotas_are_in_the_limit,
+    route_quota_actions_exist,
     peers_have_one_group,
     peers_are_of_their_groups_family,
     bfd_hop_counts_are_legal,

@@ -3,8 +3,9 @@
 The supervisor binds an abstract Unix socket on the host's side, ``@vbrlab/UID/PID/NAME``, before it goes inside; main inherits
 it. Nothing is on disk, and the name is gone when the lab is. A visitor connects from the host and asks
 ``{"op": "enter", "node": "gw1"}``; the lab answers with the namespaces' descriptors (SCM_RIGHTS) if the visitor's uid
-(SO_PEERCRED) is its own. Root visits as the lab's owner. The visitor's command then lives in the lab's PID namespace and dies
-with the lab, while its terminal stays the visitor's.
+(SO_PEERCRED) is its own. ``{"op": "control"}`` is answered with a connection to the lab's own control socket, which is inside. Root
+visits as the lab's owner. The visitor's command then lives in the lab's PID namespace and dies with the lab, while its terminal stays
+the visitor's.
 """
 
 from __future__ import annotations
@@ -56,12 +57,16 @@ class Lab:
 
 class Door:
     """Answers visitors, in a thread of its own, for the lab process. ``resolve`` maps a node's name to the descriptor of its
-    network namespace and raises KeyError for an unknown one; ``nodes`` lists the names for that error's text.
+    network namespace and raises KeyError for an unknown one; ``nodes`` lists the names for that error's text. ``control`` is the path
+    of the lab's control socket (``harness.control``), where it has one.
     """
 
-    def __init__(self, resolve: Callable[[str], int], nodes: Callable[[], Iterable[str]]) -> None:
+    def __init__(
+        self, resolve: Callable[[str], int], nodes: Callable[[], Iterable[str]], control: Path | None = None
+    ) -> None:
         self._resolve = resolve
         self._nodes = nodes
+        self._control = control
         self._socket: socket.socket | None = None
         number = os.environ.pop("VBRLAB_DOOR", None)
         if number is not None:
@@ -105,8 +110,10 @@ class Door:
         if operation == "nodes":
             visitor.send(json.dumps({"nodes": list(self._nodes())}).encode())
             return None
+        if operation == "control":
+            return self._connect(visitor)
         if operation != "enter":
-            return self._refuse(visitor, f"unknown operation {operation!r}; there are enter and nodes")
+            return self._refuse(visitor, f"unknown operation {operation!r}; there are control, enter and nodes")
         node = request.get("node")
         with contextlib.ExitStack() as opened:
             fds = []
@@ -122,6 +129,14 @@ class Door:
                 opened.callback(os.close, fds[-1])
             environment = {key: os.environ[key] for key in _HANDED_ON if key in os.environ}
             socket.send_fds(visitor, [json.dumps({"kinds": kinds, "env": environment}).encode()], fds)
+        return None
+
+    def _connect(self, visitor: socket.socket) -> None:
+        if self._control is None:
+            return self._refuse(visitor, "it has no console; vbrlab vbr needs a lab with a virtual border router")
+        with socket.socket(socket.AF_UNIX) as connection:
+            connection.connect(str(self._control))
+            socket.send_fds(visitor, [json.dumps({"control": True}).encode()], [connection.fileno()])
         return None
 
     @staticmethod
@@ -157,11 +172,11 @@ def find(name: str) -> Lab:
     raise JoinError(f"no lab {name!r} is running; {'there are ' + names if names else 'vbrlab up starts one'}")
 
 
-def ask(lab: Lab, request: Mapping[str, Any]) -> tuple[dict[str, Any], list[int]]:
+def ask(lab: Lab, request: Mapping[str, Any], *, within: float = _ANSWER_WITHIN) -> tuple[dict[str, Any], list[int]]:
     """One request through the door: the answer, and the descriptors that came with it. Raises JoinError."""
     own = os.geteuid()
     with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as connection:
-        connection.settimeout(_ANSWER_WITHIN)
+        connection.settimeout(within)
         try:
             if own == 0 and lab.uid != 0:
                 os.seteuid(lab.uid)  # the credentials of connect(2) are what the lab sees
@@ -181,6 +196,12 @@ def ask(lab: Lab, request: Mapping[str, Any]) -> tuple[dict[str, Any], list[int]
     if "error" in answer:
         raise JoinError(f"lab {lab.name}: {answer['error']}")
     return answer, fds
+
+
+def control(lab: Lab, *, within: float = _ANSWER_WITHIN) -> socket.socket:
+    """A connection to the control socket of a running lab. Raises JoinError where it has none."""
+    _, fds = ask(lab, {"op": "control"}, within=within)
+    return socket.socket(fileno=fds[0])
 
 
 def join(name: str, node: str | None, argv: Sequence[str], *, env: Mapping[str, str] | None = None) -> int:

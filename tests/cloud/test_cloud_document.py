@@ -235,7 +235,7 @@ vbr:
     - {group: idc, ip: 10.7.0.3}
   data_centres:
     - {name: idc-a, blocks: [192.168.77.0/24], key: null}
-    - {name: dc2, asn: 65099, bfd: false}
+    - {name: dc2, asn: 65099, bfd: {hop_count: 1}}
 """
     made = estate(text)
     ends = [(c.name, c.data_centre, c.cloud_address, c.customer_address) for c in made.circuits]
@@ -253,6 +253,7 @@ vbr:
     assert centres["idc-a"].session("10.9.0.5").bfd_hop_count == 255
     assert centres["dc4"].session("10.7.0.1").key == "k"
     assert centres["dc2"].asn == 65099
+    assert centres["dc2"].session("10.1.2.1").bfd_hop_count == 1
     assert centres["dc4"].blocks == ("192.168.3.0/24",)
 
 

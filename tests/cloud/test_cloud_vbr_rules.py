@@ -194,6 +194,7 @@ BROKEN: list[tuple[Change, str, str, str, str]] = [
     (group(route_quota=0), G1, "route quota 0 is not in 1 to 110", "VBR-32", "account manager"),
     (group(route_quota=-1), G1, "route quota -1", "VBR-32", "account manager"),
     (group(route_quota=111), G1, "route quota 111 is not in 1 to 110", "VBR-32", "account manager"),
+    (group(route_quota_action="warn"), G1, "is to 'warn'", "VBR-10", "drop or teardown"),
     (peer(group="none"), P1, "'none' does not exist", "VBR-25", GROUP),
     (peer(ip="10.1.2.2"), "BGP peer 10.1.2.2 of VBR vbr", "2 times", "VBR-25", "all but one"),
     (both(router(ipv6=True), group(protocol=Protocol.IPV6)), P1, "its address is IPv4", "VBR-31", "IPv6 address"),
