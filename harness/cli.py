@@ -10,6 +10,7 @@ import os
 import signal
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
@@ -166,7 +167,7 @@ def device(
 def up(
     name: Source,
     seed: Annotated[int, typer.Option(help="seed of the nodes' hash seeds")] = 1,
-    check: Annotated[bool, typer.Option("--check", help="check the document's tables and pings, then end")] = False,
+    check: Annotated[bool, typer.Option("--check", help="check tables or sessions, and pings, then end")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="with --check: print the result as one line of JSON")] = False,
     device: Annotated[
         list[str] | None, typer.Option("--device", metavar="NODE=FILE", help="run this ASA text in a device's place")
@@ -176,14 +177,17 @@ def up(
         typer.Option("--speaker", metavar="[NODE=]DAEMON", help="frr, bird, gobgp or exabgp in our speaker's place"),
     ] = None,
 ) -> None:
-    """Brings a scenario or a YAML document up and gives a prompt inside; Ctrl-D ends it and leaves nothing."""
+    """Brings a scenario or a YAML document up and gives a prompt inside; Ctrl-D ends it and leaves nothing.
+
+    With a document, --speaker DAEMON is for its data centres.
+    """
     import topologies
     from harness.net import sandbox
 
     if as_json and not check:
         _fail("--json goes with --check; leave one out or add the other", 2)
     if name not in topologies.SCENARIOS:
-        _up_document(name, seed=seed, check=check, as_json=as_json, device=device)
+        _up_document(name, speaker or [], seed=seed, check=check, as_json=as_json, device=device)
     scenario = _scenario(name)
     plan = scenario.plan(devices=_devices(scenario, device)) if device else None
     wanted = _speakers(plan or scenario.plan(), speaker) if speaker else ()
@@ -207,7 +211,9 @@ def _speakers(plan: Plan, words: list[str]) -> tuple[Wish, ...]:
     return found
 
 
-def _up_document(path: str, *, seed: int, check: bool, as_json: bool, device: list[str] | None) -> NoReturn:
+def _up_document(
+    path: str, speaker: list[str], *, seed: int, check: bool, as_json: bool, device: list[str] | None
+) -> NoReturn:
     from harness import documents
     from harness.cloud.findings import Refused
     from harness.net import sandbox
@@ -222,14 +228,17 @@ def _up_document(path: str, *, seed: int, check: bool, as_json: bool, device: li
     except Refused:
         typer.echo(documents.as_text(path, document.findings), err=True)
         raise typer.Exit(1) from None
+    from harness import up_document
+
+    wanted = _speakers(plan, up_document.at_data_centres(plan, speaker)) if speaker else ()
     if not sandbox.inside():
         for finding in document.warnings:
             typer.echo(f"{path}:{finding.place}: {finding}", err=True)
         _enter_sandbox(plan.name)
-    from harness.up_document import up_document
 
     began = float(os.environ.get(_STARTED, started_at()))
-    raise typer.Exit(up_document(document, plan, seed=seed, check=check, as_json=as_json, entered=began))
+    up_now = partial(up_document.up_document, document, plan, wanted, entered=began)
+    raise typer.Exit(up_now(seed=seed, check=check, as_json=as_json))
 
 
 def _devices(scenario: Any, given: list[str]) -> dict[str, Any]:

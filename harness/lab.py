@@ -31,7 +31,7 @@ from harness.net.monitor import Group, Monitor, Overrun
 from harness.net.plan_topo import link_parameters
 from harness.net.zygote import Zygote
 from harness.node import NodeHandle, console_name, roles_of_neighbors
-from harness.plan import Link, Neighbor, Node, Plan, Role, Tunnel, diff
+from harness.plan import Link, Neighbor, Node, Plan, Role, Speaker, Tunnel, diff
 from harness.probe import probe
 from harness.speakers import NotSuited, StandIn, Wish, chosen, neighbor_config, speaker_config
 from harness.stream import Condition, LabEvent, Stream

@@ -9,9 +9,10 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from ipaddress import ip_address
+from typing import TYPE_CHECKING
 
 from harness.plan import Plan, Role
 from harness.stream import NotInTime
@@ -20,14 +21,23 @@ from harness.up import Loop, Told, interact
 if TYPE_CHECKING:
     from harness.cloud.document import Document
     from harness.lab import Lab
+    from harness.speakers import Wish
 
 #: How long sessions may take before the prompt comes without them.
 SESSIONS_WITHIN = 10.0
 TUNNELS_WITHIN = 30.0
+PINGS_WITHIN = 5.0
 
 
 def up_document(
-    document: Document, plan: Plan, *, seed: int, check: bool, as_json: bool, entered: float, **lab_options: Any
+    document: Document,
+    plan: Plan,
+    speakers: Sequence[Wish] = (),
+    *,
+    seed: int,
+    check: bool,
+    as_json: bool,
+    entered: float,
 ) -> int:
     """The command for a document without errors. ``plan`` is its lab; ``entered`` is when the process began. Returns the exit status."""
     from harness.net.zygote import Zygote
@@ -41,7 +51,7 @@ def up_document(
         from harness.lab import Lab
     loop = Loop()
     with told.stage("lab", f"{len(plan.nodes)} nodes, {len(plan.links)} links, their daemons"):
-        lab = loop.run(Lab.start(plan, zygote, seed=seed, **lab_options))
+        lab = loop.run(Lab.start(plan, zygote, seed=seed, speakers=speakers))
     try:
         if any(node.tunnel is not None for node in plan.nodes):
             with told.stage("waiting for the last tunnel", "tunnels"):
@@ -57,6 +67,13 @@ def up_document(
     finally:
         loop.run(lab.stop())
         zygote.stop()
+
+
+def at_data_centres(plan: Plan, words: Sequence[str]) -> list[str]:
+    """The words of ``--speaker`` with a daemon alone meant for every data centre: the rest of a document's lab is the cloud's."""
+    centres = [node.name for node in plan.nodes if node.role is Role.ROUTER and node.speaker is not None]
+    parts = [part.strip() for word in words for part in word.split(",")]
+    return [meant for part in parts for meant in ([part] if "=" in part else [f"{name}={part}" for name in centres])]
 
 
 def expected_sessions(plan: Plan) -> set[tuple[str, str]]:
@@ -90,17 +107,27 @@ async def settled(lab: Lab, *, within: float) -> list[str]:
 
 
 def ping_pairs(plan: Plan) -> Iterator[tuple[str, str]]:
-    """From every client to every ECS instance: the node and the address."""
-    instances = [
-        end.addresses[0].partition("/")[0]
-        for node in plan.nodes
-        if node.role is Role.ECS
-        for end, _ in plan.interfaces(node.name)
-        if end.addresses
-    ]
+    """From the clients of every router that has a session to every ECS instance of their IP version: the node and the address."""
+    speaking = {node for node, _ in expected_sessions(plan)}
+    instances = [address for node in plan.nodes if node.role is Role.ECS for address in _addresses(plan, node.name)]
     for node in plan.nodes:
-        if node.role is Role.CLIENT:
-            yield from ((node.name, address) for address in instances)
+        routers = {plan.peer_of(node.name, end.interface).node for end, _ in plan.interfaces(node.name)}
+        if node.role is Role.CLIENT and routers & speaking:
+            versions = {ip_address(own).version for own in _addresses(plan, node.name)}
+            yield from ((node.name, address) for address in instances if ip_address(address).version in versions)
+
+
+def _addresses(plan: Plan, node: str) -> list[str]:
+    return [address.partition("/")[0] for end, _ in plan.interfaces(node) for address in end.addresses]
+
+
+async def answers(lab: Lab, node: str, address: str, *, since: float) -> bool:
+    """Is a ping answered before ``PINGS_WITHIN`` is over? Tried again whenever a route or a session changes."""
+    try:
+        await lab.until(lambda: lab[node].ping(address, within=0.5), within=PINGS_WITHIN, since=since)
+    except NotInTime:
+        return False
+    return True
 
 
 def _check(
@@ -114,7 +141,10 @@ def _check(
     if isinstance(document.estate, VbrEstate):
         rows = loop.run(VbrConsole(lab, document.estate).status())
     with told.stage("pings", "pings"):
-        pings = [(node, to, bool(loop.run(lab[node].ping(to)))) for node, to in ping_pairs(lab.plan)]
+        since = time.monotonic()
+        pings = [
+            (node, to, loop.run(answers(lab, node, to, since=since))) for node, to in ping_pairs(lab.plan)
+        ]
     total = time.monotonic() - entered
     answered = sum(answer for *_, answer in pings)
     if as_json:

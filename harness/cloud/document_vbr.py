@@ -166,16 +166,17 @@ def _lines(form: VbrForm) -> tuple[list[_Line], list[Finding]]:
     """The circuits: those that are written, then one for each peer that needs one."""
     lines = [_Line(number + 1, circuit, ("circuits", number)) for number, circuit in enumerate(form.circuits)]
     named = {peer.circuit for peer in form.peers if _version(peer.ip) == 4}
-    for line in lines:
-        if line.form.name not in named:
-            line.form = _with_defaults(line)
-    findings = []
+    for written in lines:
+        if written.form.name not in named:
+            written.form = _with_defaults(written)
+    findings: list[Finding] = []
     asns = {group.name: group.peer_asn for group in form.groups}
     for number, peer in enumerate(form.peers):
         if (version := _version(peer.ip)) is None:
             continue
+        line: _Line | None
         if peer.circuit is not None:
-            line = next((line for line in lines if line.form.name == peer.circuit), None)
+            line = next((each for each in lines if each.form.name == peer.circuit), None)
             if line is None:
                 there = ", ".join(each.form.name for each in lines) or "none"
                 rule = f"circuit {peer.circuit!r} does not exist; there are {there}"
