@@ -156,7 +156,9 @@ def _why(status: PeerStatus, told: dict[str, Any] | None, bfd: dict[str, Any]) -
     if told is None:
         return "the speaker of the VBR does not run"
     if status is not PeerStatus.ESTABLISHED:
-        return str(told.get("md5") or told.get("last_down") or "")
+        last, dropped = told.get("last_down"), told.get("md5")
+        # Segments are dropped at the start of every keyed session: they are the reason where nothing was heard at all.
+        return "; ".join(part for part in (last, dropped if not last or "Hold Timer" in last else None) if part)
     return "" if bfd.get("state") in (None, "Up") else f"BFD: {bfd.get('reason') or bfd['state']}"
 
 

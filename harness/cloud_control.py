@@ -2,24 +2,35 @@
 
 Methods are the console's acts (``group.create``, ``peer.delete``, ...) and pages (``status``, ``group.list``, ...), in the words of
 ``harness.cloud_console``. An act answers ``{"done": text, "warnings": [finding]}``, or ``{"refused": [finding]}`` when nothing was
-changed. ``events.follow`` streams the console's events. A key comes in and never goes out: it is shown as true or false.
+changed. ``events.follow`` streams events and alerts, each as ``shown``. A key comes in and never goes out: it is shown as true or false.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+import contextlib
+import time
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from harness.cloud.findings import Finding, Refused
-from harness.cloud.vbr import BgpGroup
+from harness.cloud.alerts import Alerting, AlertRule
+from harness.cloud.events import NAME_OF, iso
+from harness.cloud.findings import Refused
+from harness.cloud.vbr import BgpGroup, VbrEstate
 from harness.cloud_console import VbrConsole
+from harness.cloud_monitor import cloud_monitor
 from harness.control import ControlServer, EventLog
+from harness.stream import LabEvent
 
-#: The sources of the lab's stream whose events are the console's.
-EVENT_SOURCES = ("cloud", "alerts")
+if TYPE_CHECKING:
+    from harness.lab import Lab
+
+#: Without alert rules of the user's own: both events go to the contact of last resort, the log.
+LAST_RESORT = Alerting(
+    rules=tuple(AlertRule(f"every {name}", kind, name) for kind, name in NAME_OF.items()),
+)
 
 
 class CloudControl:
@@ -30,6 +41,7 @@ class CloudControl:
         self._log = EventLog()
         self._server = ControlServer(path, self._methods(), self._log)
         self._watching: asyncio.Task[None] | None = None
+        self._epoch = time.time() - time.monotonic()
 
     async def start(self) -> None:
         self._watching = asyncio.create_task(self._watch())
@@ -43,8 +55,10 @@ class CloudControl:
 
     async def _watch(self) -> None:
         async for event in self.console.lab.stream.follow():
-            if event.source in EVENT_SOURCES:
-                self._log.emit(event.source, happened=event.type, node=event.node, fields=dict(event.data))
+            if event.source == "cloud":
+                self._log.emit("event", shown=_event(event))
+            elif event.source == "alerts":
+                self._log.emit("alert", shown=_alert(event, self._epoch))
 
     def _methods(self) -> dict[str, Callable[..., Any]]:
         console = self.console
@@ -72,30 +86,54 @@ class CloudControl:
                 f"BGP network {cidr}", "deleted", lambda: console.networks.delete(cidr)
             ),
             "ecr.associate": lambda name: self._act(f"ECR {name}", "associated", lambda: console.associate_ecr(name)),
-            "events": lambda: [event["fields"] for event in self._log.since() if event["type"] == "cloud"],
-            "alerts": lambda: [
-                {"alert": event["happened"], **event["fields"]}
-                for event in self._log.since()
-                if event["type"] == "alerts"
-            ],
+            "events": lambda: self._shown("event"),
+            "alerts": lambda: self._shown("alert"),
         }
+
+    def _shown(self, kind: str) -> list[dict[str, Any]]:
+        return [event["shown"] for event in self._log.since() if event["type"] == kind]
 
     async def _status(self) -> list[dict[str, Any]]:
         return [asdict(row) for row in await self.console.status()]
 
     async def _act(self, what: str, done: str, act: Callable[[], Awaitable[Any]]) -> dict[str, Any]:
         owner = f"{what} of VBR {self.console.name}"
+        before = self.console.warnings()
         try:
             await act()
         except Refused as refused:
             return {"refused": [finding.to_dict() for finding in refused.findings]}
-        warnings = [finding for finding in self.console.warnings() if _concerns(finding, owner)]
+        # What is said of the object itself, and what the change brought on others.
+        warnings = [each for each in self.console.warnings() if each.object == owner or each not in before]
         return {"done": f"{owner}: {done}", "warnings": [finding.to_dict() for finding in warnings]}
+
+
+@contextlib.asynccontextmanager
+async def cloud_control(lab: Lab, estate: VbrEstate, alerting: Alerting = LAST_RESORT) -> AsyncGenerator[Path]:
+    """The console of the estate's first VBR, monitored, on a socket for as long as the block lasts; the block gets its path."""
+    vbr = estate.vbrs[0].name
+    async with cloud_monitor(lab, estate, vbr, alerting) as monitor:
+        control = CloudControl(VbrConsole(lab, estate, vbr, monitor.know), lab.folder / "console.sock")
+        await control.start()
+        try:
+            yield control.path
+        finally:
+            await control.close()
+
+
+def _event(event: LabEvent) -> dict[str, Any]:
+    """An event's JSON form, or for one that is over its name and peer with ``cleared``."""
+    if event.type != "cleared":
+        return dict(event.data)
+    fields = dict(event.data)
+    return {"eventTime": iso(fields.pop("time")), "cleared": True, **fields}
+
+
+def _alert(event: LabEvent, epoch: float) -> dict[str, Any]:
+    """What became of an alert, with the calendar's time."""
+    fields = {name: value for name, value in event.data.items() if name not in ("seq", "time", "type")}
+    return {"time": iso(event.time + epoch), "what": event.type, **fields}
 
 
 def _group(group: BgpGroup) -> dict[str, Any]:
     return {**asdict(group), "key": group.key is not None}
-
-
-def _concerns(finding: Finding, owner: str) -> bool:
-    return finding.object == owner

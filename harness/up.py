@@ -174,20 +174,15 @@ def interact(lab: Lab, loop: Loop, estate: Any = None) -> None:
 
 @contextlib.contextmanager
 def _console(lab: Lab, loop: Loop, estate: VbrEstate) -> Iterator[Path]:
-    """The control socket that ``vbrlab vbr`` asks."""
-    from harness.cloud_console import VbrConsole
-    from harness.cloud_control import CloudControl
+    """The control socket that ``vbrlab vbr`` asks, with the cloud's monitoring behind it."""
+    from harness.cloud_control import cloud_control
 
-    async def begin() -> CloudControl:
-        control = CloudControl(VbrConsole(lab, estate), lab.folder / "console.sock")
-        await control.start()
-        return control
-
-    control = loop.run(begin())
+    inside = cloud_control(lab, estate)
+    path = loop.run(inside.__aenter__())
     try:
-        yield control.path
+        yield path
     finally:
-        loop.run(control.close())
+        loop.run(inside.__aexit__(None, None, None))
 
 
 def welcome(plan: Plan) -> str:

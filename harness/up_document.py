@@ -142,9 +142,7 @@ def _check(
         rows = loop.run(VbrConsole(lab, document.estate).status())
     with told.stage("pings", "pings"):
         since = time.monotonic()
-        pings = [
-            (node, to, loop.run(answers(lab, node, to, since=since))) for node, to in ping_pairs(lab.plan)
-        ]
+        pings = [(node, to, loop.run(answers(lab, node, to, since=since))) for node, to in ping_pairs(lab.plan)]
     total = time.monotonic() - entered
     answered = sum(answer for *_, answer in pings)
     if as_json:

@@ -239,7 +239,7 @@ def events(
     as_json: Json = False,
 ) -> None:
     """The console's events of the BGP peers, and what became of them."""
-    for event in _events(lab, follow_, "cloud"):
+    for event in _happened(lab, follow_, "event"):
         typer.echo(json.dumps(event) if as_json else _event_line(event))
 
 
@@ -250,29 +250,37 @@ def alerts(
     as_json: Json = False,
 ) -> None:
     """The alerts that the rules raised, and their delivery."""
-    for event in _events(lab, follow_, "alerts"):
-        typer.echo(json.dumps(event) if as_json else _event_line(event))
+    for alert in _happened(lab, follow_, "alert"):
+        typer.echo(json.dumps(alert) if as_json else _alert_line(alert))
 
 
-def _events(lab: str | None, follow_: bool, source: str) -> Iterator[dict[str, Any]]:
+def _happened(lab: str | None, follow_: bool, kind: str) -> Iterator[dict[str, Any]]:
     """Those so far, then, if asked, each new one; ends with the lab, or quietly with Ctrl-C."""
     if not follow_:
-        yield from _ask(lab, {"cloud": "events", "alerts": "alerts"}[source])
+        yield from _ask(lab, f"{kind}s")
         return
     try:
         with _connection(lab) as connection:
             for event in follow(connection):
-                if event["type"] == source:
-                    yield event["fields"] if source == "cloud" else {"alert": event["happened"], **event["fields"]}
+                if event["type"] == kind:
+                    yield event["shown"]
     except (KeyboardInterrupt, ConnectionError):
         raise typer.Exit(0) from None
 
 
 def _event_line(event: dict[str, Any]) -> str:
-    if "eventTime" in event:
-        content = " ".join(f"{name}={value}" for name, value in event.get("content", {}).items())
-        return f"{event['eventTime']}  {event['level']:8} {event['name']:27} {content}"
-    return "  ".join(f"{name}={value}" for name, value in event.items() if value not in (None, "", [], {}))
+    if event.get("cleared"):
+        return f"{event['eventTime']}  {'cleared':8}  {event['name']:27}  peer={event['peer']} ({event['reason']})"
+    content = " ".join(f"{name}={value}" for name, value in event["content"].items() if name not in ("vbr", "reason"))
+    reason = f" ({event['content']['reason']})" if "reason" in event["content"] else ""
+    return f"{event['eventTime']}  {event['level']:8}  {event['name']:27}  {content}{reason}"
+
+
+def _alert_line(alert: dict[str, Any]) -> str:
+    """The time, what became of the alert, its rule; then what is known of it, without the body."""
+    known = ("time", "what", "rule", "event", "alert_body")
+    rest = " ".join(f"{k}={v}" for k, v in alert.items() if k not in known and v not in (None, "", [], {}))
+    return f"{alert['time']}  {alert['what']:15}  {alert.get('rule', '')}: {rest}"
 
 
 def _given(**fields: Any) -> dict[str, Any]:

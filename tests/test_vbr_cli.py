@@ -183,6 +183,21 @@ class TestInALab:
         assert groups["keyed"]["key"] is False
         ask(up, "group", "delete", "keyed")
 
+    @pytest.mark.spec("VBR-22", "VBR-23")
+    def test_a_cut_line_is_an_event_and_an_alert(self, up: Terminal) -> None:
+        """A follower in a third terminal hears of it as it happens, and that it is over."""
+        follower = Terminal([*VBRLAB, "vbr", "events", "--follow", "--lab", f"vbr-cli-{up.pid}"])
+        up.say("vbr-cli ip link set circuit1 down\n")
+        assert "Warning" in follower.expect("BgpPeerStatus:Down")
+        up.say("vbr-cli ip link set circuit1 up\n")
+        follower.expect("cleared")
+        follower.expect("the peer is Established")
+        follower.say("\x03")
+        assert follower.status() == 0
+        event, over = (json.loads(line) for line in ask(up, "events", "--json").splitlines())
+        assert (event["level"], event["content"]["peer"], over["cleared"]) == ("Warning", "10.1.1.2", True)
+        assert "every BgpPeerStatus:Down" in ask(up, "alerts")
+
     def test_a_lab_that_does_not_run_is_named(self) -> None:
         done = vbrlab("vbr", "status", "--lab", "no-such-lab")
         assert (done.returncode, "no lab 'no-such-lab' is running" in done.stderr) == (1, True)
