@@ -299,6 +299,54 @@ def capture(
 
 
 @app.command()
+def sequence(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="a capture, pcap or pcapng")],
+    decoded: Annotated[bool, typer.Option("--decode", "-d", help="all fields of every message")] = False,
+    whole: Annotated[bool, typer.Option("--all", "-a", help="also what lies between start and end")] = False,
+    number: Annotated[
+        int | None, typer.Option("--session", "-n", min=1, help="only that connection of the file")
+    ] = None,
+    port: Annotated[int, typer.Option("--port", min=1, max=65535, help="TCP port of BGP")] = 179,
+    output: Annotated[Path | None, typer.Option("-o", metavar="FILE", help="write one connection as SVG there")] = None,
+    as_json: Json = False,
+) -> None:
+    """How the BGP sessions of a capture start and end, as sequence charts."""
+    from dataclasses import asdict
+
+    from harness.capture.pcapng import NotACapture
+    from harness.sequence import chart
+
+    try:
+        found = chart.of_file(file, port)
+    except (OSError, NotACapture) as error:
+        _fail(f"{file}: {error.strerror if isinstance(error, OSError) else error}")
+    if not found:
+        _fail(f"{file}: no TCP connection of port {port}; if BGP has another one, say --port")
+    if number is not None and number > len(found):
+        _fail(f"{file} has {len(found)} connections; there is no number {number}", 2)
+    chosen = found if number is None else [found[number - 1]]
+    shown = chosen if whole else [chart.folded(each) for each in chosen]
+    if output is not None:
+        _draw_sequence(file, shown, output)
+    elif as_json:
+        typer.echo(json.dumps([asdict(each) for each in shown]))
+    else:
+        typer.echo("\n\n".join("\n".join(chart.lines(each, decoded=decoded)) for each in shown))
+
+
+def _draw_sequence(file: Path, shown: list[Any], output: Path) -> None:
+    from harness.evidence import sequence_of
+    from reports import sequence as pictures
+    from reports import svg
+
+    if len(shown) > 1:
+        _fail(f"{file} has {len(shown)} connections; a drawing shows one, say --session 1 to {len(shown)}", 2)
+    item = sequence_of(shown[0], f"{' and '.join(shown[0].ends)}, from {file.name}")
+    output.write_text(svg.standalone(pictures.draw(item)))
+    typer.echo(f"{output} written")
+
+
+@app.command()
 def graph(
     name: Name,
     output: Annotated[Path | None, typer.Option("-o", metavar="FILE", help="write an SVG drawing there")] = None,

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
+from collections.abc import Sequence as Many
 from pathlib import Path
 from typing import Any
 
 from harness.instruments import Load
 from harness.lab import Lab
 from harness.plan import Plan, Role
+from harness.sequence.chart import folded
+from harness.sequence.streams import Exchange
 from harness.stream import LabEvent
 from harness.tables import RouteTable
 from harness.traffic.flows import Direction
 from harness.traffic.observations import Window
 from harness.traffic.statistics import Toll
-from reports.model import Attachment, Failover, Item, RunFolder, Spread, Stages, Table, Timeline, Topology
+from reports.model import Attachment, Failover, Item, RunFolder, Sequence, Spread, Stages, Table, Timeline, Topology
 
 
 class LabArchive:
@@ -25,6 +28,7 @@ class LabArchive:
     def __init__(self, add: Callable[[Item], None], folder: RunFolder) -> None:
         self.add = add
         self._folder = folder
+        self._captures: dict[Path, str] = {}
 
     def attach(self, path: Path, title: str, note: str) -> None:
         """Copies a file beside the report; a number keeps files of one name apart."""
@@ -32,11 +36,28 @@ class LabArchive:
         shutil.copyfile(path, kept)
         self.add(Attachment(title, str(kept.relative_to(self._folder.path)), note))
 
+    def sequence(self, shown: Exchange, title: str, capture: Path) -> None:
+        """A chart, and the capture that it was made from beside the report, once for all charts of it."""
+        kept = self._captures.get(capture)
+        if kept is None:
+            file = self._folder.files / f"{len(list(self._folder.files.iterdir())):03d}-{capture.name}"
+            shutil.copyfile(capture, file)
+            kept = self._captures[capture] = str(file.relative_to(self._folder.path))
+        self.add(sequence_of(folded(shown), title, kept))
+
     def record(self, item: Item) -> None:
         self.add(item)
 
     def table(self, node: str, actual: RouteTable, expected: RouteTable) -> None:
         self.add(Table(expected.title, node, expected.columns, expected.rows, actual.rows, actual == expected))
+
+
+def sequence_of(shown: Exchange, title: str, capture: str = "") -> Sequence:
+    """What a connection said as an item; ``capture`` as of :class:`reports.model.Sequence`."""
+    steps = tuple(
+        {"t": s.time, "sender": s.sender, "kind": s.kind, "title": s.title, "details": s.details} for s in shown.steps
+    )
+    return Sequence(title, shown.ends, steps, capture)
 
 
 def topology_of(plan: Plan, title: str) -> Topology:
@@ -122,7 +143,7 @@ def spread_of(
     *,
     policy: int,
     seeds: tuple[int, ...] = (),
-    p_values: Mapping[Direction, Sequence[float]] | None = None,
+    p_values: Mapping[Direction, Many[float]] | None = None,
     sa_bytes: Mapping[Direction, tuple[int, ...]] | None = None,
 ) -> Spread:
     """How the load of a window spread over the connections, in both directions; ``sa_bytes`` where the SAs were read too."""
@@ -173,7 +194,7 @@ async def failover_of(
     traffic: Load,
     start: float,
     end: float,
-    marks: Sequence[tuple[float, str]],
+    marks: Many[tuple[float, str]],
     tolls: Mapping[Direction, Toll],
     width: float = 0.05,
 ) -> Failover:

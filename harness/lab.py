@@ -33,6 +33,7 @@ from harness.net.zygote import Zygote
 from harness.node import NodeHandle, console_name, roles_of_neighbors
 from harness.plan import Link, Neighbor, Node, Plan, Role, Speaker, Tunnel, diff
 from harness.probe import probe
+from harness.sequence.streams import Exchange
 from harness.speakers import NotSuited, StandIn, Wish, chosen, neighbor_config, speaker_config
 from harness.stream import Condition, LabEvent, Stream
 from harness.tables import RouteTable
@@ -61,6 +62,8 @@ class Archive(Protocol):
     def record(self, item: Any) -> None: ...
 
     def attach(self, path: Path, title: str, note: str) -> None: ...
+
+    def sequence(self, shown: Exchange, title: str, capture: Path) -> None: ...
 
 
 @dataclasses.dataclass(slots=True)
@@ -260,6 +263,11 @@ class Lab:
     def record_table(self, node: str, actual: RouteTable, expected: RouteTable) -> None:
         if self.archive is not None:
             self.archive.table(node, actual, expected)
+
+    def record_sequence(self, shown: Exchange, title: str, capture: Path) -> None:
+        """The chart of a connection's start and end, with the capture it was read from."""
+        if self.archive is not None:
+            self.archive.sequence(shown, title, capture)
 
     def attach(self, path: Path, title: str, note: str = "") -> None:
         """Keeps a file of the lab (a pcap, a log) in the report."""

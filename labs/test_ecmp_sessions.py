@@ -9,14 +9,18 @@ import signal
 
 import pytest
 
+from harness.bgp.messages import MessageType
 from harness.cloud.resources import Timers
 from harness.evidence import timeline_of
 from harness.lab import Lab
 from harness.net.fib import sweep
+from harness.sequence import chart
 from harness.stream import LabEvent
 from harness.tables import NOT_IN_KERNEL
 from labs.conftest import Broken
 from labs.document import ipsec_ecmp as document
+
+UPDATE, NOTIFICATION = MessageType.UPDATE, MessageType.NOTIFICATION
 
 #: Which states the document lets follow which (VBR-15 to VBR-20), and one step that only a collision makes: the connection that
 #: stays may be one state behind the one that is given up (RFC 4271 6.8).
@@ -88,17 +92,38 @@ async def test_a_killed_speaker_leaves_no_route_and_comes_back(fresh_ecmp: Broke
             assert await lab[node].route_table(like=table, since=again, within=10.0) == table
 
 
-@pytest.mark.spec("BGP-8", "VBR-20")
+@pytest.mark.spec("BGP-2", "BGP-8", "VBR-20")
 async def test_a_speaker_that_is_told_to_stop_says_so(fresh_ecmp: Broken) -> None:
-    """SIGTERM: Cease, administrative shutdown, to every neighbour, and the kernel's routes taken out."""
+    """SIGTERM: Cease, administrative shutdown, to every neighbour, and the kernel's routes taken out. Start and end of each session were
+    recorded on the wire and are as the document draws them."""
     async with fresh_ecmp() as lab:
         router = lab["tr-hangzhou"]
+        for node, table in (("tr-hangzhou", document.TABLE_1), ("tr-shanghai", document.TABLE_2)):
+            assert await lab[node].route_table(like=table, within=5.0) == table
         at = lab.stream.add("tr-hangzhou", "lab", "terminate").time
         assert await router.speaker.kill(signal.SIGTERM) == 0
         for node in ("vpn1", "vpn2", "vpn3", "tr-shanghai"):
             heard = await lab.event(within=5.0, since=at, node=node, kind="notification", direction="received")
             assert (heard.data["code"], heard.data["subcode"]) == (6, 2)
         assert router.kernel_routes() == []
+        assert lab.recording is not None
+        await lab.recording.sync()
+        recorded = chart.of_file(lab.recording.path)
+        ended = [e for e in recorded if {UPDATE, NOTIFICATION} <= {step.type for step in e.steps}]
+        assert len(ended) == 4  # three IPsec connections and the other transit router
+        for exchange in ended:
+            words = chart.words(exchange)
+            assert words[:3] == ["> SYN", "< SYN, ACK", "> ACK"]
+            assert sorted(words[3:7]) == ["< KEEPALIVE", "< OPEN", "> KEEPALIVE", "> OPEN"]
+            for end in "<>":
+                assert words.index(f"{end} OPEN") < words.index(f"{end} KEEPALIVE")
+            assert words[7] in ("> UPDATE", "< UPDATE")
+            (cease,) = [word for word in words if word.endswith("NOTIFICATION")]
+            side = cease[0]
+            assert [word for word in words[words.index(cease) :] if word[0] == side] == [cease, f"{side} FIN"]
+            # The other end closes too; what it was saying just then may find the connection gone.
+            assert words[-1][2:] in ("FIN", "RST")
+            lab.record_sequence(exchange, f"{' and '.join(exchange.ends)}: start and end", lab.recording.path)
 
 
 @pytest.mark.spec("ECMP-17")

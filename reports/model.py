@@ -164,9 +164,24 @@ class Attachment:
     note: str = ""
 
 
-Item = Topology | Table | Timeline | Spread | Failover | Stages | Values | Grid | Attachment
+@dataclass(frozen=True, slots=True)
+class Sequence:
+    """What two ends of a connection said to one another. ``steps`` are ``{t, sender, kind, title, details}`` in order: seconds from the
+    first, 0 or 1, "tcp", "bgp", "note" or "fold" (steps left out), one line, and all fields as lines. ``path`` is the capture, as of an
+    Attachment, or empty.
+    """
+
+    kind: ClassVar[str] = "sequence"
+    title: str
+    ends: tuple[str, str]
+    steps: tuple[Mapping[str, Any], ...]
+    path: str = ""
+
+
+Item = Topology | Table | Timeline | Spread | Failover | Stages | Values | Grid | Attachment | Sequence
 KINDS: Mapping[str, type[Any]] = {
-    kind.kind: kind for kind in (Topology, Table, Timeline, Spread, Failover, Stages, Values, Grid, Attachment)
+    kind.kind: kind
+    for kind in (Topology, Table, Timeline, Spread, Failover, Stages, Values, Grid, Attachment, Sequence)
 }
 
 

@@ -19,7 +19,7 @@ from urllib.parse import quote
 import jinja2
 from markupsafe import Markup, escape
 
-from reports import charts, comparison, drawing, palette, shares, svg, timeline, verdicts
+from reports import charts, comparison, drawing, palette, sequence, shares, svg, timeline, verdicts
 from reports.model import (
     Attachment,
     Evidence,
@@ -28,6 +28,7 @@ from reports.model import (
     Result,
     Run,
     RunFolder,
+    Sequence,
     Spread,
     Stages,
     Table,
@@ -151,7 +152,11 @@ def _facts(folder: RunFolder, item: Item, anchor: str, chart: charts.Chart | Non
             facts = {"chart": chart, "wide": Markup(chart.wide), "narrow": Markup(chart.narrow)}
             return facts | (_spread_facts(item) if isinstance(item, Spread) else {})
         case Attachment():
-            return _file(folder, item)
+            return _file(folder, item.path)
+        case Sequence():
+            wide = _keep(folder, anchor, sequence.draw(item))
+            file = _file(folder, item.path) if item.path else {"link": None, "size": ""}
+            return {"wide": wide, "narrow": Markup(sequence.draw(item, sequence.NARROW)), **file}
         case _:
             return {}
 
@@ -183,16 +188,16 @@ def _steps(item: Timeline) -> list[dict[str, Any]]:
     return sorted(steps, key=lambda step: step["t"])
 
 
-def _file(folder: RunFolder, item: Attachment) -> dict[str, Any]:
+def _file(folder: RunFolder, named: str) -> dict[str, Any]:
     """The link and the size of a file of the run; no link for what lies outside of it or is not there."""
     try:
-        path = (folder.path / item.path).resolve()
+        path = (folder.path / named).resolve()
         size = path.stat().st_size if path.is_relative_to(folder.path.resolve()) and path.is_file() else None
     except (OSError, ValueError):  # names that no file can have
         size = None
-    if size is None or PurePosixPath(item.path).is_absolute():
+    if size is None or PurePosixPath(named).is_absolute():
         return {"link": None, "size": ""}
-    return {"link": "./" + quote(item.path), "size": _size(size)}
+    return {"link": "./" + quote(named), "size": _size(size)}
 
 
 def _size(octets: float) -> str:

@@ -38,6 +38,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "harness.net": ("harness.plan",),
     "harness.ipsec": ("harness.net", "harness.plan", "harness.control", "harness.probe"),
     "harness.capture": ("harness.net", "harness.control"),
+    "harness.sequence": ("harness.bgp", "harness.capture"),
     "harness.traffic": ("harness.net", "harness.capture", "harness.control"),
     "harness.daemons": ("harness.net", "harness.control", "harness.bgp"),
     "topologies": ("harness.cloud", "harness.plan", *MININET),

@@ -44,13 +44,14 @@ class Heard:
 class Conversation:
     """Both directions of a connection, by number: 0 and 1.
 
-    ``decoded`` false leaves UPDATEs unread (``message`` None without an error), for who only stores them.
+    ``decoded`` false leaves UPDATEs unread (``message`` None without an error), for who only stores them. ``assumed`` is the context
+    as long as the two OPENs are not known.
     """
 
-    def __init__(self, *, decoded: bool = True) -> None:
-        self._framers = (Framer(), Framer())
+    def __init__(self, *, decoded: bool = True, assumed: Session = PRE_OPEN) -> None:
+        self._framers = [Framer(), Framer()]
         self._opens: list[Open | None] = [None, None]
-        self._sessions = [PRE_OPEN, PRE_OPEN]
+        self._sessions = [assumed, assumed]
         self._told = [False, False]
         self._decoded = decoded
 
@@ -71,6 +72,12 @@ class Conversation:
     def pending(self, speaker: int) -> int:
         """Octets of a message of ``speaker`` that is not complete."""
         return self._framers[speaker].pending
+
+    def skip(self, speaker: int) -> None:
+        """Octets of ``speaker`` are missing: what comes next begins with a header."""
+        self._framers[speaker] = Framer()
+        self._framers[speaker].max_length = self._sessions[speaker].max_length
+        self._told[speaker] = False
 
     def hear(self, speaker: int, data: bytes) -> list[Heard]:
         """The messages that ``data``, the next octets of ``speaker``, completes."""
