@@ -140,27 +140,42 @@ def peer_config(
 
 @app.command()
 def device(
-    file: Annotated[Path, typer.Option("--from-asa", metavar="FILE", help="a device's configuration as ASA text")],
+    file: Annotated[
+        list[Path], typer.Option("--from-asa", metavar="FILE", help="a device's configuration as ASA text")
+    ],
     check: Annotated[bool, typer.Option("--check", help="say what does not fit; starts nothing")] = False,
+    tables: Annotated[bool, typer.Option("--tables", help="show the route tables with the devices in them")] = False,
     scenario: Scenario = "ipsec-ecmp",
     connection: Annotated[
         str | None, typer.Option("--connection", metavar="NAME", help="if the text leaves it open")
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Reads a gateway device's configuration and holds it against the cloud's side, line by line. Exit status 1: it does not fit."""
-    from harness import device_check, peer_config
+    """Runs gateway devices as they are configured; where one does not work, names the line that is to blame. Exit status 1: it does not.
 
-    if not check:
-        _fail(
-            f"say --check to hold the text against {scenario}, or run it: vbrlab up {scenario} --device gw1={file}", 2
-        )
+    Give --from-asa once for each device. With --check the text is held against the cloud's side instead, and nothing is started.
+    """
+    from harness import device_check, peer_config
+    from harness.net import sandbox
+    from harness.proving import verdict
+
+    estate = _scenario(scenario).estate()
     try:
-        report = device_check.report(_scenario(scenario).estate(), device_check.text_of(file), connection)
+        if check:
+            reports = [device_check.report(estate, device_check.text_of(each), connection) for each in file]
+        else:
+            chosen = verdict.candidates(estate, file, connection)
     except (peer_config.NoPeer, device_check.Unreadable) as error:
         _fail(error, 2)
-    typer.echo(report.to_json() if as_json else report.to_text(file))
-    raise typer.Exit(0 if report.fits else 1)
+    if check:
+        for path, report in zip(file, reports, strict=True):
+            typer.echo(report.to_json() if as_json else report.to_text(path))
+        raise typer.Exit(0 if all(report.fits for report in reports) else 1)
+    if not sandbox.inside():
+        _enter_sandbox(scenario)
+    from harness.up import try_devices
+
+    raise typer.Exit(try_devices(scenario, chosen, tables=tables, as_json=as_json))
 
 
 @app.command()
@@ -189,14 +204,16 @@ def up(
     if name not in topologies.SCENARIOS:
         _up_document(name, speaker or [], seed=seed, check=check, as_json=as_json, device=device)
     scenario = _scenario(name)
-    plan = scenario.plan(devices=_devices(scenario, device)) if device else None
-    wanted = _speakers(plan or scenario.plan(), speaker) if speaker else ()
+    chosen = _devices(scenario, device) if device else ()
+    wanted = _speakers(scenario.plan(), speaker) if speaker else ()
     if not sandbox.inside():
         _enter_sandbox(name)
     from harness.up import up as bring_up
 
     began = float(os.environ.get(_STARTED, started_at()))
-    raise typer.Exit(bring_up(name, seed=seed, check=check, as_json=as_json, entered=began, plan=plan, speakers=wanted))
+    raise typer.Exit(
+        bring_up(name, seed=seed, check=check, as_json=as_json, entered=began, devices=chosen, speakers=wanted)
+    )
 
 
 def _speakers(plan: Plan, words: list[str]) -> tuple[Wish, ...]:
@@ -241,19 +258,17 @@ def _up_document(
     raise typer.Exit(up_now(seed=seed, check=check, as_json=as_json))
 
 
-def _devices(scenario: Any, given: list[str]) -> dict[str, Any]:
+def _devices(scenario: Any, given: list[str]) -> Any:
     from harness import device_check
-    from harness.asa.device import NotADevice
-    from harness.net import sandbox
+    from harness.proving import verdict
 
     try:
-        found = device_check.devices(scenario.estate(), given)
-    except (device_check.Unreadable, NotADevice) as error:
+        return tuple(
+            verdict.candidate_of(scenario.estate(), device_check.text_of(file), file, connection)
+            for file, connection in device_check.meant(scenario.estate(), given)
+        )
+    except device_check.Unreadable as error:
         _fail(error, 2)
-    if not sandbox.inside():
-        for node, (_, report) in found.items():
-            typer.echo(report.to_text(Path(node)), err=True)
-    return {node: device for node, (device, _) in found.items()}
 
 
 def _enter_sandbox(name: str) -> NoReturn:

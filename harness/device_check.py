@@ -1,4 +1,4 @@
-"""A gateway device's ASA text against an estate: the report of ``vbrlab device --check``, and devices for ``vbrlab up --device``."""
+"""A gateway device's ASA text against an estate, with nothing started: the report of ``vbrlab device --check``."""
 
 from __future__ import annotations
 
@@ -9,9 +9,8 @@ from pathlib import Path
 
 from harness.asa.check import check
 from harness.asa.config import AsaConfig, Kind, Remark, Unknown, Weight
-from harness.asa.device import read_device
 from harness.asa.read import read
-from harness.cloud.resources import Estate, GatewayDevice
+from harness.cloud.resources import Estate
 from harness.peer_config import Peer, belonging, find
 
 
@@ -60,29 +59,28 @@ def text_of(file: Path) -> str:
 def report(estate: Estate, text: str, connection: str | None = None) -> Report:
     """Holds a text against its connection: the named one, or the one that its tunnel leads to. Raises NoPeer."""
     config = read(text)
-    peer = find(estate, connection) if connection else _belonging(estate, config)
+    peer = belonging_to(estate, config, connection)
     remarks = check(config, peer.connection, peer.gateway, peer.centre.blocks)
     return Report(peer.connection.name, tuple(remarks), config.unknown)
 
 
-def devices(estate: Estate, given: Iterable[str]) -> dict[str, tuple[GatewayDevice, Report]]:
-    """Devices read from ``NODE=FILE`` words, by node, each with what does not fit its connection.
-
-    Raises Unreadable, and NotADevice for a text that makes none.
-    """
+def meant(estate: Estate, given: Iterable[str]) -> list[tuple[Path, str]]:
+    """Files and their connections' nodes from ``NODE=FILE`` words. Raises Unreadable."""
     known = {device.name: device for centre in estate.data_centres for device in centre.devices}
-    meant = {connection.gateway_address: connection for connection in estate.ipsec_connections}
-    found = {}
+    connections = {connection.gateway_address: connection.node for connection in estate.ipsec_connections}
+    found: dict[str, tuple[Path, str]] = {}
     for word in given:
         node, _, file = word.partition("=")
-        if node not in known or not file:
-            raise Unreadable(f"--device {word}: write NODE=FILE with NODE one of {', '.join(known)}")
-        text, connection = text_of(Path(file)), meant[known[node].gateway_address]
-        found[node] = (read_device(read(text), node, connection).device, report(estate, text, connection.node))
-    return found
+        if node not in known or not file or node in found:
+            raise Unreadable(f"--device {word}: write NODE=FILE, once for each of {', '.join(known)}")
+        found[node] = (Path(file), connections[known[node].gateway_address])
+    return list(found.values())
 
 
-def _belonging(estate: Estate, config: AsaConfig) -> Peer:
+def belonging_to(estate: Estate, config: AsaConfig, connection: str | None = None) -> Peer:
+    """The connection of a name, or else the one that the text's tunnel leads to. Raises NoPeer."""
+    if connection:
+        return find(estate, connection)
     values = [section.values for section in config.of(Kind.INTERFACE).values()]
     destinations = tuple(each["destination"].value for each in values if "destination" in each)
     addresses = tuple(str(each["address"].value.ip) for each in values if "address" in each)

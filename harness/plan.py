@@ -213,7 +213,9 @@ class Tunnel:
     """One end of an IPsec connection: where it starts and ends, its identities, its key, its tunnel interface.
 
     ``initiate``: "start" negotiates at once and again without limit (ECMP-30), "traffic" when a packet enters, "none" only answers.
-    ``dpd_delay`` and ``retransmit_timeout``/``tries`` are the lab's own: no document gives them.
+    ``dpd_delay`` and ``retransmit_timeout``/``tries`` are the lab's own: no document gives them. ``ike_offers`` and ``esp_offers`` are
+    accepted besides ``ike`` and ``esp``. ``peer_key`` is the key that the peer has to prove where it is not ``key``, as on a device
+    that has two.
     """
 
     name: str
@@ -231,6 +233,9 @@ class Tunnel:
     dpd_delay: float = 30.0
     retransmit_timeout: float = 4.0
     retransmit_tries: int = 5
+    ike_offers: tuple[Ike, ...] = ()
+    esp_offers: tuple[Esp, ...] = ()
+    peer_key: str | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from harness.cloud.vbr import VbrEstate
     from harness.lab import Lab
     from harness.plan import Plan
+    from harness.proving.verdict import Candidate
     from harness.speakers import Wish
     from harness.tables import RouteTable
 
@@ -69,12 +70,13 @@ def up(
     check: bool,
     as_json: bool,
     entered: float,
-    plan: Plan | None = None,
+    devices: tuple[Candidate, ...] = (),
     speakers: Sequence[Wish] = (),
 ) -> int:
-    """The command. ``entered`` is when its process began (CLOCK_MONOTONIC); ``plan`` stands for the scenario's. Returns the exit status.
+    """The command. ``entered`` is when its process began (CLOCK_MONOTONIC). Returns the exit status.
 
-    ``speakers`` are other daemons in the place of our speaker.
+    ``speakers`` are other daemons in the place of our speaker. With ``devices``, which stand in their nodes' places, each is proven first. One that does not work is named with the line to
+    blame; the prompt is given all the same, so that one can look, and the exit status is 1.
     """
     from harness.net.zygote import Zygote
 
@@ -88,12 +90,19 @@ def up(
         from harness.lab import Lab
 
         scenario = topologies.load(name)
-        plan = plan or scenario.plan()
-        estate = scenario.estate()
+        plan, estate = scenario.plan(), scenario.estate()
+        if devices:
+            from harness.proving.prove import staged
+
+            plan = staged(plan, tuple(each.subject(plan) for each in devices))
     loop = Loop()
     with told.stage("lab", f"{len(plan.nodes)} nodes, {len(plan.links)} links, their daemons"):
         lab = loop.run(Lab.start(plan, zygote, seed=seed, speakers=speakers))
     try:
+        if devices and not _devices_work(lab, loop, told, devices, as_json):
+            if not check and not as_json:
+                _interact(lab, loop)
+            return 1
         if any(node.tunnel is not None for node in plan.nodes):
             with told.stage("waiting for the last tunnel", "tunnels"):
                 tunnels_up = loop.run(lab.tunnels_up(within=_UP_WITHIN))
@@ -108,6 +117,44 @@ def up(
     finally:
         loop.run(lab.stop())
         zygote.stop()
+
+
+def _devices_work(lab: Lab, loop: Loop, told: Told, devices: tuple[Candidate, ...], as_json: bool) -> bool:
+    from harness.proving.verdict import judged, to_json
+
+    with told.stage("devices", "the devices as they are configured"):
+        verdicts = loop.run(judged(lab, devices))
+    works = all(each.works for each in verdicts)
+    if as_json and not works:
+        sys.stdout.write(to_json(verdicts) + "\n")
+    elif not as_json:
+        sys.stderr.write("\n".join(each.to_text() for each in verdicts) + "\n")
+    return works
+
+
+def try_devices(name: str, devices: tuple[Candidate, ...], *, tables: bool, as_json: bool) -> int:
+    """``vbrlab device``: runs devices in their scenario, says what became of them, ends. Returns the exit status."""
+    import topologies
+    from harness.lab import PRELOAD, Lab
+    from harness.net.zygote import Zygote
+    from harness.proving.prove import staged
+    from harness.proving.verdict import judged, to_json
+
+    zygote, plan, loop = Zygote.start(PRELOAD), topologies.load(name).plan(), Loop()
+    lab = loop.run(Lab.start(staged(plan, tuple(each.subject(plan) for each in devices)), zygote))
+    try:
+        verdicts = loop.run(judged(lab, devices))
+        shown = loop.run(lab.route_tables()) if tables else []
+    finally:
+        loop.run(lab.stop())
+        zygote.stop()
+    if as_json:
+        rows = {table.title: [list(row) for row in table.rows] for table in shown}
+        sys.stdout.write(to_json(verdicts, rows if tables else None) + "\n")
+    else:
+        texts = [*(table.text() for table in shown), *(each.to_text() for each in verdicts)]
+        sys.stdout.write("\n\n".join(texts) + "\n")
+    return 0 if all(each.works for each in verdicts) else 1
 
 
 def _check(lab: Lab, loop: Loop, name: str, told: Told, as_json: bool, entered: float) -> int:

@@ -14,7 +14,6 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner, Result
 
 from harness import device_check, peer_config
-from harness.asa.device import NotADevice
 from harness.cli import app
 from harness.ipsec import swanctl
 from labs.document import asa as document
@@ -109,7 +108,7 @@ def test_every_legal_key_in_swanctls_grammar(key: str) -> None:
         (("peer-config", "vpn1", "--format", "junos"), "there are asa, strongswan"),
         (("peer-config", "vpn1", "--scenario", "none"), "no scenario"),
         (("device", "--from-asa", "/nowhere/x", "--check"), "cannot be read"),
-        (("device", "--from-asa", "x"), "say --check"),
+        (("device", "--from-asa", "/nowhere/x"), "cannot be read"),
     ],
 )
 def test_wrong_usage_says_what_is_right(words: tuple[str, ...], part: str) -> None:
@@ -146,17 +145,13 @@ def test_a_wrong_destination_still_finds_the_connection() -> None:
 
 def test_devices_for_a_lab(tmp_path: Path) -> None:
     file = tmp_path / "x.txt"
-    file.write_text(document.CONFIGURATIONS[1])
     (device,) = ESTATE.data_centres[0].devices[:1]
-    ((node, (read, report)),) = device_check.devices(ESTATE, [f"gw1={file}"]).items()
-    assert (node, read, report.remarks) == ("gw1", device, ())
+    assert device_check.meant(ESTATE, [f"gw1={file}"]) == [(file, "vpn1")]
     changed = replace(device, key="other")
     assert ipsec_ecmp.estate(devices={"gw1": changed}).data_centres[0].devices[0] == changed
-    with pytest.raises(device_check.Unreadable, match="one of gw1, gw2, gw3"):
-        device_check.devices(ESTATE, [f"gw9={file}"])
-    file.write_text("hostname x\n")
-    with pytest.raises(NotADevice, match="no tunnel interface"):
-        device_check.devices(ESTATE, [f"gw1={file}"])
+    for wrong in ([f"gw9={file}"], ["gw1"], ["gw1="], [f"gw1={file}", f"gw1={file}"]):
+        with pytest.raises(device_check.Unreadable, match="each of gw1, gw2, gw3"):
+            device_check.meant(ESTATE, wrong)
 
 
 # ------------------------------------------------------------------------------------------------------------ the user's page

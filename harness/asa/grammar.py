@@ -212,6 +212,7 @@ COMMANDS: Mapping[Mode, tuple[Command, ...]] = {
         Command("group <word>+", "group", some_of(words.GROUP, "group")),
         Command("prf <word>+", "prf", some_of(words.INTEGRITY, "prf")),
         Command("lifetime seconds <number>", "lifetime", within(120, 2147483647, "lifetime")),
+        Command("lifetime <number>", "lifetime", within(120, 2147483647, "lifetime")),
     ),
     Mode.IPSEC_PROPOSAL: (
         Command("protocol esp encryption <word>+", "encryption", some_of(words.ENCRYPTION, "encryption")),
@@ -221,6 +222,8 @@ COMMANDS: Mapping[Mode, tuple[Command, ...]] = {
         Command("set ikev2 ipsec-proposal <name>+", "proposal", lambda *names: names),
         Command("set ikev2 local-identity address", "local-identity", _is("address")),
         Command("set ikev2 local-identity hostname", "local-identity", _is("hostname")),
+        Command("set ikev2 local-identity key-id <id>", "local-identity", lambda text: f"key-id {text}"),
+        Command("set ikev2 local-identity email-id <id>", "local-identity", lambda text: f"email-id {text}"),
         Command("set pfs <group>", "pfs", some_of(words.PFS, "pfs")),
         Command("set security-association lifetime seconds <n>", "seconds", within(120, 2147483647, "lifetime")),
         Command("set security-association lifetime kilobytes <n>", "kilobytes", _kilobytes),
@@ -298,3 +301,13 @@ def match(pattern: str, given: list[str]) -> tuple[tuple[int, ...], list[str]] |
     if at < len(given) and not given[at].startswith("#"):
         return None
     return tuple(fit), found
+
+
+def undone(pattern: str, given: list[str]) -> list[str] | None:
+    """The parameters of a command that ``no`` takes back, of which the last ones may be left out; None: it is another command."""
+    elements = pattern.split()
+    least = next((at for at, element in enumerate(elements) if element.startswith("<")), len(elements))
+    for length in range(len(elements), least - 1, -1):
+        if length and (found := match(" ".join(elements[:length]), given)) is not None:
+            return found[1]
+    return None

@@ -72,6 +72,8 @@ class _Reader:
         if bad is not None:
             self._remarks.append(Remark(number, bad.rule, bad.remedy))
             return
+        if given[0].lower() == "no" and self._takes_back(given[1:]):
+            return
         self._not_understood(number, given, indent)
 
     def result(self) -> AsaConfig:
@@ -149,6 +151,35 @@ class _Reader:
             self._mode = command.opens
             self._open[command.opens] = section
             self._indent, self._indented = indent, False
+
+    def _takes_back(self, given: list[str]) -> bool:
+        """``no`` and a command that is understood: what it set is not set any more, a section that it made is gone."""
+        for mode in self._modes():
+            for command in grammar.COMMANDS[mode]:
+                if given and (parameters := grammar.undone(command.pattern, given)) is not None:
+                    return self._forget(mode, command, parameters)
+        return False
+
+    def _forget(self, mode: Mode, command: Command, parameters: list[str]) -> bool:
+        kind = command.section
+        if kind is None:
+            if (section := self._open.get(mode)) is None:
+                return False
+            section.values.pop(command.stores, None)
+            return True
+        named = parameters if kind in grammar.WHOLE else parameters[:1]
+        try:
+            name = grammar.NAMES[kind](*named) if named else ""
+        except (BadValue, TypeError):
+            name = " ".join(named)
+        sections = self._sections.get(kind, {})
+        found = [each for each in sections if each == name or (kind in grammar.WHOLE and each.startswith(f"{name} "))]
+        for each in found:
+            if command.stores and kind not in grammar.WHOLE and command.stores not in ("remote-as", "type"):
+                sections[each].values.pop(command.stores, None)
+            else:
+                del sections[each]
+        return bool(found)
 
     def _not_understood(self, number: int, given: list[str], indent: int) -> None:
         if self._strange is not None and indent > self._indent:

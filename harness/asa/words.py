@@ -49,6 +49,14 @@ GROUP: Mapping[str, str | None] = {
 PFS: Mapping[str, str | None] = {f"group{number}": word for number, word in GROUP.items()}
 
 
+BEYOND_THE_CONSOLE: Mapping[str, str] = {
+    **{word: word for word in ("aes-gcm", "aes-gcm-192", "aes-gcm-256")},
+    **{number: f"group{number}" for number in ("15", "16", "19", "20", "21", "24")},
+    **{f"group{number}": f"group{number}" for number in ("15", "16", "19", "20", "21", "24")},
+}
+"""What no console offers and a device can be run with all the same: ASA's word and the plan's."""
+
+
 def asa_word(table: Mapping[str, str | None], documented: str) -> str:
     """ASA's spelling of a document's word. Raises KeyError for one that the documents do not use."""
     for word, meaning in table.items():

@@ -61,6 +61,7 @@ class Agent:
         self._negotiator = Negotiator(settings.retry, self._attempt, self._attempt_failed)
         self._negotiator.persistent = settings.tunnel.initiate == "start" and settings.begin
         self._held = False  # down by the method terminate
+        self._proving = False  # of two keys only the peer's is known to charon yet
         self._carrying: set[int] = set()  # ids of the CHILD_SAs that carry traffic
         self._rekeys = 0
         self._heard: Reason | None = None
@@ -138,9 +139,22 @@ class Agent:
     async def _load(self) -> None:
         self._vici = await ViciSession.connect(self._charon.vici_socket, self._vici_event)
         await self._vici.register(*_EVENTS)
-        if self.tunnel.key:
+        self._proving = self.tunnel.peer_key not in (None, self.tunnel.key)
+        if self._proving:
+            await self._vici.request("load-shared", strongswan.peer_shared_key(self.tunnel, alone=True))
+        elif self.tunnel.key:
             await self._vici.request("load-shared", strongswan.shared_key(self.tunnel))
         await self._vici.request("load-conn", strongswan.connection(self.tunnel))
+
+    async def _sign_with_own_key(self) -> None:
+        """The peer has proved its key; now this side's own has to be accepted by the peer, in a negotiation of its own.
+
+        charon cannot be told to take one key for one direction: with both at once it would take either for the peer's proof.
+        """
+        assert self._vici is not None
+        await self._vici.request("load-shared", strongswan.peer_shared_key(self.tunnel, alone=False))
+        await self._vici.request("load-shared", strongswan.shared_key(self.tunnel))
+        await self._vici.request("terminate", {"ike": self.tunnel.name, "force": "yes", "timeout": "500"})
 
     async def _end_charon(self) -> None:
         self._stopping = True
@@ -262,6 +276,9 @@ class Agent:
         if change == "up":
             self._carrying.add(child.id)
             self._held = False  # ended here, and the peer has come again
+            if self._proving:
+                self._proving = False
+                self._task(self._sign_with_own_key())
         else:
             self._carrying.discard(child.id)
         fields: dict[str, Any] = {

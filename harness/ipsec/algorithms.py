@@ -40,7 +40,13 @@ ENCRYPTION = {
     "aes192": Cipher("aes192", "AES_CBC", 192),
     "aes256": Cipher("aes256", "AES_CBC", 256),
     "3des": Cipher("3des", "3DES_CBC", None),
+    "aes-gcm": Cipher("aes128gcm16", "AES_GCM_16", 128),
+    "aes-gcm-192": Cipher("aes192gcm16", "AES_GCM_16", 192),
+    "aes-gcm-256": Cipher("aes256gcm16", "AES_GCM_16", 256),
 }
+
+COMBINED = frozenset({"aes-gcm", "aes-gcm-192", "aes-gcm-256"})
+"""Ciphers with integrity of their own (RFC 5282, RFC 4106): no console offers them, a device may have them."""
 
 INTEGRITY = {
     "md5": Transform("md5", "HMAC_MD5_96"),
@@ -63,7 +69,14 @@ DH_GROUP = {
     "group2": Transform("modp1024", "MODP_1024"),
     "group5": Transform("modp1536", "MODP_1536"),
     "group14": Transform("modp2048", "MODP_2048"),
+    "group15": Transform("modp3072", "MODP_3072"),
+    "group16": Transform("modp4096", "MODP_4096"),
+    "group19": Transform("ecp256", "ECP_256"),
+    "group20": Transform("ecp384", "ECP_384"),
+    "group21": Transform("ecp521", "ECP_521"),
+    "group24": Transform("modp2048s256", "MODP_2048_256"),
 }
+"""Beyond group14 no console goes; a device may."""
 
 
 def _look_up(table: Mapping[str, T], kind: str, word: str) -> T:
@@ -75,22 +88,19 @@ def _look_up(table: Mapping[str, T], kind: str, word: str) -> T:
 
 def ike_proposal(ike: Ike) -> str:
     """The IKE_SA proposal: cipher, integrity, pseudo-random function, group. Raises UnknownAlgorithm."""
-    return "-".join(
-        (
-            _look_up(ENCRYPTION, "IKE encryption", ike.encryption).keyword,
-            _look_up(INTEGRITY, "IKE integrity", ike.integrity).keyword,
-            _look_up(PRF, "IKE PRF", ike.prf).keyword,
-            _look_up(DH_GROUP, "IKE DH group", ike.dh_group).keyword,
-        )
-    )
+    words = [_look_up(ENCRYPTION, "IKE encryption", ike.encryption).keyword]
+    if ike.encryption not in COMBINED:
+        words.append(_look_up(INTEGRITY, "IKE integrity", ike.integrity).keyword)
+    words.append(_look_up(PRF, "IKE PRF", ike.prf).keyword)
+    words.append(_look_up(DH_GROUP, "IKE DH group", ike.dh_group).keyword)
+    return "-".join(words)
 
 
 def esp_proposal(esp: Esp) -> str:
     """The CHILD_SA proposal; the group is there when perfect forward secrecy is on. Raises UnknownAlgorithm."""
-    words = [
-        _look_up(ENCRYPTION, "ESP encryption", esp.encryption).keyword,
-        _look_up(INTEGRITY, "ESP integrity", esp.integrity).keyword,
-    ]
+    words = [_look_up(ENCRYPTION, "ESP encryption", esp.encryption).keyword]
+    if esp.encryption not in COMBINED:
+        words.append(_look_up(INTEGRITY, "ESP integrity", esp.integrity).keyword)
     if esp.pfs is not None:
         words.append(_look_up(DH_GROUP, "PFS", esp.pfs).keyword)
     return "-".join(words)

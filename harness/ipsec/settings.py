@@ -92,10 +92,16 @@ class Settings:
 
 def _settings(content: dict[str, Any]) -> Settings:
     tunnel = content["tunnel"]
+    made = {
+        "ike": Ike(**tunnel["ike"]),
+        "esp": Esp(**tunnel["esp"]),
+        "ike_offers": tuple(Ike(**each) for each in tunnel.get("ike_offers", ())),
+        "esp_offers": tuple(Esp(**each) for each in tunnel.get("esp_offers", ())),
+    }
     return Settings(
         **content
         | {
-            "tunnel": Tunnel(**tunnel | {"ike": Ike(**tunnel["ike"]), "esp": Esp(**tunnel["esp"])}),
+            "tunnel": Tunnel(**tunnel | made),
             "plane": DataPlane(content["plane"]),
             "directory": Path(content["directory"]),
             "socket": Path(content["socket"]),

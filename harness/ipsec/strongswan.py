@@ -144,7 +144,7 @@ def connection(tunnel: Tunnel) -> Message:
     initiates = tunnel.initiate != "none"
     ike, esp = (rekeying(lifetime, initiates=initiates) for lifetime in (tunnel.ike.lifetime, tunnel.esp.lifetime))
     child = {
-        "esp_proposals": [esp_proposal(tunnel.esp)],
+        "esp_proposals": [esp_proposal(each) for each in (tunnel.esp, *tunnel.esp_offers)],
         "local_ts": ["0.0.0.0/0"],
         "remote_ts": ["0.0.0.0/0"],
         "mode": "tunnel",
@@ -162,7 +162,7 @@ def connection(tunnel: Tunnel) -> Message:
             "version": "2",
             "local_addrs": [tunnel.local],
             "remote_addrs": [tunnel.remote],
-            "proposals": [ike_proposal(tunnel.ike)],
+            "proposals": [ike_proposal(each) for each in (tunnel.ike, *tunnel.ike_offers)],
             "rekey_time": f"{ike.at}s",
             "rand_time": f"{ike.jitter}s",
             "over_time": f"{ike.hard - ike.at}s",
@@ -185,6 +185,16 @@ def shared_key(tunnel: Tunnel) -> Message:
         "data": tunnel.key.encode(),
         "owners": [tunnel.local_id, tunnel.remote_id],
     }
+
+
+def peer_shared_key(tunnel: Tunnel, *, alone: bool) -> Message:
+    """The key that the peer has to prove, of a tunnel with two.
+
+    charon signs with the key whose owners fit best and takes any that fits for the peer's proof. ``alone`` it is both; beside
+    :func:`shared_key` it is owned by the peer only, so that it is never signed with.
+    """
+    owners = [tunnel.local_id, tunnel.remote_id] if alone else [tunnel.remote_id]
+    return {"id": f"{tunnel.name} peer", "type": "IKE", "data": (tunnel.peer_key or "").encode(), "owners": owners}
 
 
 PROBE_TUNNEL = Tunnel(

@@ -103,7 +103,7 @@ def test_a_word_no_document_uses_is_refused_by_name(ike: Ike, text: str) -> None
 def test_an_algorithm_read_back_is_the_document_s_word() -> None:
     assert algorithms.documented(algorithms.ENCRYPTION, "AES_CBC", 128) == "aes"
     assert algorithms.documented(algorithms.ENCRYPTION, "AES_CBC", 256) == "aes256"
-    assert algorithms.documented(algorithms.ENCRYPTION, "AES_GCM_16", 128) == "AES_GCM_16_128"
+    assert algorithms.documented(algorithms.ENCRYPTION, "CHACHA20_POLY1305", 256) == "CHACHA20_POLY1305_256"
     assert algorithms.documented(algorithms.DH_GROUP, "MODP_2048") == "group14"
     assert algorithms.documented(algorithms.DH_GROUP, "CURVE_25519") == "CURVE_25519"
 
