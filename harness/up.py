@@ -75,8 +75,9 @@ def up(
 ) -> int:
     """The command. ``entered`` is when its process began (CLOCK_MONOTONIC). Returns the exit status.
 
-    ``speakers`` are other daemons in the place of our speaker. With ``devices``, which stand in their nodes' places, each is proven first. One that does not work is named with the line to
-    blame; the prompt is given all the same, so that one can look, and the exit status is 1.
+    ``speakers`` are other daemons in the place of our speaker. With ``devices``, which stand in their nodes' places, each is
+    proven first. One that does not work is named with the line to blame; the prompt is given all the same, so that one can
+    look, and the exit status is 1.
     """
     from harness.net.zygote import Zygote
 
