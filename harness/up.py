@@ -102,7 +102,7 @@ def up(
     try:
         if devices and not _devices_work(lab, loop, told, devices, as_json):
             if not check and not as_json:
-                _interact(lab, loop)
+                interact(lab, loop, estate)
             return 1
         if any(node.tunnel is not None for node in plan.nodes):
             with told.stage("waiting for the last tunnel", "tunnels"):
