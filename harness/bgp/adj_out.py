@@ -7,13 +7,13 @@ messages. A policy change alone moves nothing (BGP-7): only prefixes that were m
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from itertools import chain, islice
+from itertools import chain
 
 from harness.bgp.attributes import Attributes
 from harness.bgp.decision import Selection
 from harness.bgp.export import NOTHING, Advert, Exporter
 from harness.bgp.prefixes import Family, with_path_id
-from harness.bgp.rib import STRIDE
+from harness.bgp.rib import STRIDE, Change
 from harness.bgp.session import Session
 from harness.bgp.update import end_of_rib, pack_announcements, pack_withdrawals
 from harness.bgp.watcher import Marks
@@ -51,6 +51,14 @@ class AdjRibOut:
         """These may have changed."""
         self._waiting.update(dict.fromkeys(prefixes))
 
+    def follow(self, changes: Iterable[Change]) -> None:
+        """The table changed. What the neighbour was not told and need not be told does not wait."""
+        told = self.sent.keys()
+        for _, now, prefixes in changes:
+            if self.exporter.may_tell(now) or not told.isdisjoint(prefixes):
+                self._waiting.update(dict.fromkeys(prefixes))
+        self.exporter.forget()
+
     def begin(self, prefixes: Iterable[bytes]) -> Iterator[None]:
         """The session came up: the whole table goes out, then the End-of-RIB marker (RFC 4724 2). A walk."""
         yield from self._mark_all(list(prefixes))
@@ -75,18 +83,13 @@ class AdjRibOut:
     def drain(self) -> Iterator[None]:
         """The session is gone: gives the memory back piece by piece. A walk."""
         while self.sent:
-            for prefix in list(islice(self.sent, STRIDE)):
-                del self.sent[prefix]
+            for _ in range(min(STRIDE, len(self.sent))):
+                self.sent.popitem()
             yield
 
     def messages(self, selections: Mapping[bytes, Selection], limit: int) -> list[bytes]:
         """UPDATE messages for at most ``limit`` of the waiting prefixes: withdrawals first, then one group for each set of attributes."""
-        if len(self._waiting) <= limit:
-            prefixes, self._waiting = self._waiting, {}
-        else:
-            prefixes = dict.fromkeys(islice(self._waiting, limit))
-            for prefix in prefixes:
-                del self._waiting[prefix]
+        prefixes = self._next(limit)
         withdrawn: list[bytes] = []
         announced: dict[tuple[Attributes, bytes], list[bytes]] = {}
         advert_of, sent, forced = self.exporter.advert, self.sent, self._forced
@@ -112,6 +115,16 @@ class AdjRibOut:
             mark(chain(withdrawn, *announced.values()))
         self.exporter.forget()
         return self._packed(withdrawn, announced)
+
+    def _next(self, limit: int) -> list[bytes]:
+        """The next of those that wait."""
+        if len(self._waiting) <= limit:
+            prefixes = list(self._waiting)
+            self._waiting = {}
+            return prefixes
+        # From the end: to find the front of a dict from which the front was taken is a search through what is gone.
+        pop = self._waiting.popitem
+        return [pop()[0] for _ in range(limit)]
 
     def _gone(self, prefix: bytes, was: Advert, now: Advert) -> list[bytes]:
         if not self._add_path:

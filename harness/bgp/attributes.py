@@ -135,7 +135,11 @@ class Attributes:
         put = object.__setattr__
         put(self, "as_path_length", paths.length(path))
         put(self, "neighbor_as", _neighbor_as(path))
-        put(self, "_hash", hash((path, self.next_hop, self.med, self.local_pref, self.communities, self.large)))
+        put(
+            self,
+            "_hash",
+            hash((path, self.next_hop, self.med, self.communities, self.large, self.aggregator, self.unknown)),
+        )
 
     def __hash__(self) -> int:
         return self._hash

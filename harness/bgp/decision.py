@@ -114,8 +114,14 @@ _TIE_BREAKS: tuple[tuple[Reason, Key | None], ...] = (
 STEPS = _BEFORE_MULTIPATH + _TIE_BREAKS
 
 
+_CHOSEN: tuple[Reason | None, ...] = (None,)
+
+
 def select(candidates: Sequence[Path], preferences: Preferences, cost: Cost) -> Selection:
     """Chooses the best path and the multipath set among ``candidates``, and says of every other one which step removed it."""
+    if len(candidates) == 1 and (not candidates[0].next_hop or cost(candidates[0].next_hop) is not None):
+        only = tuple(candidates)
+        return Selection(only, only, only[0], only, _CHOSEN)
     reasons: dict[Path, Reason] = {}
     usable = [p for p in candidates if not p.next_hop or cost(p.next_hop) is not None]
     if len(usable) < len(candidates):

@@ -75,6 +75,12 @@ class Exporter:
             advert = self._adverts[selection] = self._advert(prefix, selection)
         return advert
 
+    def may_tell(self, selection: Selection | None) -> bool:
+        """Whether the neighbour may have to be told of a prefix with ``selection``, as far as that does not depend on the prefix."""
+        if selection is None or selection.best is None:
+            return False
+        return self.policy.looks_at_prefix or bool(self.advert(b"", selection))
+
     def forget(self) -> None:
         """Drops what was remembered during one batch."""
         self._adverts.clear()

@@ -147,5 +147,8 @@ def text(piece: bytes, family: Family, add_path: bool = False) -> str:
     """A slice for people: ``10.0.0.0/24``, or with its path identifier ``10.0.0.0/24#3``."""
     if add_path:
         path_id, piece = split_path_id(piece)
-        return f"{to_network(piece, family)}#{path_id}"
+        return f"{text(piece, family)}#{path_id}"
+    if family is Family.IPV4_UNICAST:
+        a, b, c, d = piece[1:].ljust(4, b"\0")
+        return f"{a}.{b}.{c}.{d}/{piece[0]}"
     return str(to_network(piece, family))

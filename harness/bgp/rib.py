@@ -10,8 +10,10 @@ Nothing here knows of sessions, sockets or the kernel; the outcome equals runnin
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections import deque
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from itertools import islice
+from typing import NamedTuple
 from weakref import WeakValueDictionary
 
 from harness.bgp.decision import Cost, Preferences, Selection, select
@@ -25,6 +27,14 @@ STRIDE = 512
 Step = tuple[Selection | None, Path | None, Path | None]
 
 
+class Change(NamedTuple):
+    """Prefixes that went together from one selection to another; None: no route."""
+
+    before: Selection | None
+    now: Selection | None
+    prefixes: list[bytes]
+
+
 class Table:
     """The Loc-RIB of one address family, with the candidates that each selection was made from."""
 
@@ -33,26 +43,70 @@ class Table:
         self.selections: dict[bytes, Selection] = {}
         self._preferences = preferences
         self._cost = cost
+        # What each changed prefix was, and the order in which to take them: from the front of a large dict that would be a search.
         self._before: dict[bytes, Selection | None] = {}
+        self._queue: deque[Sequence[bytes]] = deque()
         self._known: WeakValueDictionary[tuple[Path, ...], Selection] = WeakValueDictionary()
         self._steps: dict[Step, Selection | None] = {}
 
     def replace(self, prefix: bytes, old: Path | None, new: Path | None) -> None:
         """Takes ``old`` out of the candidates of ``prefix`` and puts ``new`` in; None: nothing to take or put."""
         before = self.selections.get(prefix)
-        step = (before, old, new)
-        try:
-            after = self._steps[step]
-        except KeyError:
-            after = self._steps[step] = self._take_step(before, old, new)
+        after = self._step(before, old, new)
         if after is before:
             return
         if prefix not in self._before:
             self._before[prefix] = before
+            self._queue.append((prefix,))
         if after is None:
             del self.selections[prefix]
         else:
             self.selections[prefix] = after
+
+    def put(self, prefixes: Collection[bytes], new: Path) -> None:
+        """``new`` becomes a candidate of all ``prefixes``, none of which had one of its session."""
+        if not self.selections.keys().isdisjoint(prefixes) or not self._before.keys().isdisjoint(prefixes):
+            for prefix in prefixes:
+                self.replace(prefix, None, new)
+            return
+        after = self._step(None, None, new)
+        assert after is not None
+        fresh = list(dict.fromkeys(prefixes))
+        self._before.update(dict.fromkeys(fresh))
+        self._queue.extend(fresh[start : start + STRIDE] for start in range(0, len(fresh), STRIDE))
+        self.selections.update(dict.fromkeys(fresh, after))
+
+    def remove(self, paths: Iterable[tuple[bytes, Path]]) -> None:
+        """Takes each path out of the candidates of its prefix."""
+        selections, changed = self.selections, self._before
+        news: list[bytes] = []
+        last_before: Selection | None = None
+        last_path: Path | None = None
+        after: Selection | None = None
+        for prefix, path in paths:
+            before = selections.get(prefix)
+            if path is not last_path or before is not last_before:
+                after = self._step(before, path, None)
+                last_before, last_path = before, path
+            if after is before:
+                continue
+            if prefix not in changed:
+                changed[prefix] = before
+                news.append(prefix)
+            if after is None:
+                del selections[prefix]
+            else:
+                selections[prefix] = after
+        if news:
+            self._queue.append(news)
+
+    def _step(self, before: Selection | None, old: Path | None, new: Path | None) -> Selection | None:
+        step = (before, old, new)
+        try:
+            return self._steps[step]
+        except KeyError:
+            after = self._steps[step] = self._take_step(before, old, new)
+            return after
 
     def _take_step(self, before: Selection | None, old: Path | None, new: Path | None) -> Selection | None:
         candidates = [p for p in before.candidates if p is not old] if before is not None else []
@@ -60,7 +114,9 @@ class Table:
             candidates.append(new)
         if not candidates:
             return None
-        return self._selection(tuple(sorted(candidates, key=_order)))
+        if len(candidates) > 1:
+            candidates.sort(key=_order)
+        return self._selection(tuple(candidates))
 
     def _selection(self, candidates: tuple[Path, ...]) -> Selection:
         selection = self._known.get(candidates)
@@ -91,7 +147,9 @@ class Table:
                     again[before] = after
                     again[after] = after
                 if after is not before:
-                    self._before.setdefault(prefix, before)
+                    if prefix not in self._before:
+                        self._before[prefix] = before
+                        self._queue.append((prefix,))
                     self.selections[prefix] = after
             if not number % STRIDE:
                 yield
@@ -101,15 +159,31 @@ class Table:
         """How many prefixes wait to be taken."""
         return len(self._before)
 
-    def take(self, limit: int) -> list[tuple[bytes, Selection | None]]:
-        """The next changed prefixes with what they were; those that are back where they were are left out."""
+    def take(self, limit: int) -> list[Change]:
+        """The next changed prefixes, about ``limit`` of them, those side by side that changed alike.
+
+        Prefixes that are back where they were are left out.
+        """
         self._steps.clear()
-        if len(self._before) <= limit:
-            waiting, self._before = self._before, {}
-        else:
-            waiting = {prefix: self._before.pop(prefix) for prefix in list(islice(self._before, limit))}
-        selections = self.selections
-        return [(prefix, before) for prefix, before in waiting.items() if selections.get(prefix) is not before]
+        queue = self._queue
+        waiting: list[bytes] = []
+        while queue and len(waiting) < limit:
+            waiting += queue.popleft()
+        found: list[Change] = []
+        last_before: Selection | None = None
+        last_now: Selection | None = None
+        alike: list[bytes] = []
+        for prefix, before, now in zip(
+            waiting, map(self._before.pop, waiting), map(self.selections.get, waiting), strict=True
+        ):
+            if before is now:
+                continue
+            if now is not last_now or before is not last_before or not alike:
+                alike = []
+                found.append(Change(before, now, alike))
+                last_before, last_now = before, now
+            alike.append(prefix)
+        return found
 
 
 def _order(path: Path) -> tuple[bool, bytes, str, int]:
@@ -134,7 +208,7 @@ class AdjRibIn:
     def __len__(self) -> int:
         return len(self.routes)
 
-    def announce(self, slices: Iterable[bytes], path: Path) -> None:
+    def announce(self, slices: Collection[bytes], path: Path) -> None:
         """``slices`` were announced, all as ``path`` (of one path id)."""
         routes, replace, skip = self.routes, self._table.replace, 4 if self.add_path else 0
         new = None if path.rejected else path
@@ -142,6 +216,10 @@ class AdjRibIn:
             self._stale.difference_update(slices)
         for mark in self.watch:
             mark(slices)
+        if new is not None and not skip and routes.keys().isdisjoint(slices):
+            routes.update(dict.fromkeys(slices, path))
+            self._table.put(slices, path)
+            return
         for nlri in slices:
             was = routes.get(nlri)
             if was is path:
@@ -156,11 +234,12 @@ class AdjRibIn:
             if old is not None or new is not None:
                 replace(nlri[skip:] if skip else nlri, old, new)
 
-    def withdraw(self, slices: Iterable[bytes]) -> None:
+    def withdraw(self, slices: Collection[bytes]) -> None:
         """``slices`` are no longer reachable over this session; those never announced are passed over."""
-        pop, replace, skip = self.routes.pop, self._table.replace, 4 if self.add_path else 0
+        pop, skip = self.routes.pop, 4 if self.add_path else 0
         for mark in self.watch:
             mark(slices)
+        gone: list[tuple[bytes, Path]] = []
         for nlri in slices:
             was = pop(nlri, None)
             if was is None:
@@ -168,7 +247,8 @@ class AdjRibIn:
             if was.rejected:
                 self.rejected -= 1
             else:
-                replace(nlri[skip:] if skip else nlri, was, None)
+                gone.append((nlri[skip:] if skip else nlri, was))
+        self._table.remove(gone)
 
     def prefix_of(self, nlri: bytes) -> bytes:
         return nlri[4:] if self.add_path else nlri
@@ -184,8 +264,9 @@ class AdjRibIn:
 
     def drain(self) -> Iterator[None]:
         """The session is gone: takes all its routes out of the Loc-RIB. A walk."""
-        while self.routes:
-            self.withdraw(list(islice(self.routes, STRIDE)))
+        left = iter(list(self.routes))
+        while piece := list(islice(left, STRIDE)):
+            self.withdraw(piece)
             yield
 
     def begin_refresh(self) -> None:

@@ -27,7 +27,7 @@ from harness.bgp.neighborhood import Neighborhood
 from harness.bgp.paths import Kind, Path, Source
 from harness.bgp.ports import Bfd, Kernel, NoBfd, Shell
 from harness.bgp.prefixes import Family
-from harness.bgp.rib import Table
+from harness.bgp.rib import Change, Table
 from harness.bgp.surroundings import Surroundings
 from harness.bgp.telling import path_row, ways_rows
 from harness.control import EventLog
@@ -161,7 +161,7 @@ class Speaker(Neighborhood):
             if family in self._deferral.waiting:
                 continue
             while table.changed:
-                self._publish(family, table, table.take(BATCH))
+                self._publish(family, table.take(BATCH))
                 if self._shell.now() >= end:
                     self.wake()
                     return
@@ -192,43 +192,47 @@ class Speaker(Neighborhood):
 
     # ---------------------------------------------------------------------------------------------------------- results
 
-    def _publish(self, family: Family, table: Table, batch: Sequence[tuple[bytes, Selection | None]]) -> None:
+    def _publish(self, family: Family, batch: Sequence[Change]) -> None:
         """The consequences of a batch of decisions: kernel first, then the neighbours are told."""
-        selections = table.selections
-        self._write(family, [prefix for prefix, _ in batch])
-        changed = [prefix for prefix, _ in batch]
+        self._write_selections(family, [(change.now, change.prefixes) for change in batch])
         for adjacency in self.adjacencies.values():
             outbound = adjacency.outbound.get(family)
             if outbound is not None:
-                outbound.mark(changed)
+                outbound.follow(batch)
+        self._tell_changes(family, [change for change in batch if not _same_routes(change.before, change.now)])
+
+    def _tell_changes(self, family: Family, changes: Sequence[Change]) -> None:
+        count = sum(len(change.prefixes) for change in changes)
+        if not count:
+            return
+        named = count if count <= TOLD else FEW
         rows: list[dict[str, object]] = []
-        count = 0
-        for prefix, before in batch:
-            now = selections.get(prefix)
-            if _same_routes(before, now):
-                continue
-            count += 1
-            if len(rows) < TOLD:
-                paths = now.multipath if now is not None else ()
-                rows.append({"prefix": nlri.text(prefix, family), "paths": [path_row(p) for p in paths]})
-        if count:
-            self.log.emit("rib", count=count, changed=rows if count <= TOLD else rows[:FEW])
+        for _, now, prefixes in changes:
+            paths = [path_row(p) for p in now.multipath] if now is not None else []
+            rows += [{"prefix": nlri.text(p, family), "paths": paths} for p in prefixes[: named - len(rows)]]
+            if len(rows) == named:
+                break
+        self.log.emit("rib", count=count, changed=rows)
 
     def _write(self, family: Family, prefixes: Iterable[bytes]) -> None:
+        """Gives the kernel what these prefixes' selections say."""
+        selections = self.tables[family].selections
+        self._write_selections(family, [(selections.get(prefix), [prefix]) for prefix in prefixes])
+
+    def _write_selections(self, family: Family, selected: Sequence[tuple[Selection | None, list[bytes]]]) -> None:
         fib = self.kernel.fibs.get(family)
         if fib is None:
             return
-        selections = self.tables[family].selections
-        known: dict[Selection | None, Ways] = {None: ()}
-        changes = []
-        for prefix in prefixes:
-            selection = selections.get(prefix)
-            ways = known.get(selection)
+        known: dict[tuple[Path, ...], Ways] = {(): ()}
+        by_ways: dict[Ways, list[bytes]] = {}
+        for selection, prefixes in selected:
+            paths = selection.multipath if selection is not None else ()
+            ways = known.get(paths)
             if ways is None:
                 assert selection is not None
-                ways = known[selection] = self.ways(selection)
-            changes.append((prefix, ways))
-        self._tell_written(family, fib.apply(changes))
+                ways = known[paths] = self.ways(selection)
+            by_ways.setdefault(ways, []).extend(prefixes)
+        self._tell_written(family, fib.write(by_ways))
 
     def ways(self, selection: Selection) -> Ways:
         """The kernel's ways of a selection, one for each path (several where the next hop itself has several)."""

@@ -19,7 +19,6 @@ from harness.net.requests import (
     Protocol,
     Resilient,
     RouteEncoder,
-    Rtm,
     nexthop_del,
     nexthop_group,
 )
@@ -92,7 +91,7 @@ def sweep_with(rtnl: Rtnl, *, table: int = TABLE_MAIN, protocol: int = Protocol.
         removed += len(keys)
         for metric in {key[3] for key in keys}:
             encode = RouteEncoder(family, metric=metric, protocol=protocol, table=table)
-            rtnl.bulk(Rtm.DELROUTE, [encode(length, packed, None) for _, length, packed, m, _ in keys if m == metric])
+            rtnl.bulk_routes(encode, [wire(packed, length) for _, length, packed, m, _ in keys if m == metric], None)
     if has_nexthops(rtnl):
         # Groups first: deleting their members would take them apart one by one.
         owned = frozenset[int]().union(*(fib.owned() for fib in keep))

@@ -14,14 +14,14 @@ import ipaddress
 import itertools
 import socket
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
 from harness.net.fib_model import Fib, FibSettings, GroupKind, Installed, Loss, Way, Ways, Written, wire
 from harness.net.netlink import NetlinkError, Request
 from harness.net.records import NexthopInfo, RouteInfo
-from harness.net.requests import Rtm, nexthop, nexthop_del, nexthop_group
+from harness.net.requests import nexthop, nexthop_del, nexthop_group
 from harness.net.rtnl import Rtnl
 
 _FIRST_ID: dict[int, int] = {socket.AF_INET: 0x04000000, socket.AF_INET6: 0x06000000}
@@ -83,34 +83,43 @@ class GroupFib(Fib):
 
     # ------------------------------------------------------------------------------------------------------------ writing
 
-    def apply(self, changes: Sequence[tuple[bytes, Ways]]) -> Written:
+    def write(self, by_ways: Mapping[Ways, Sequence[bytes]]) -> Written:
         written = Written()
         moves: dict[_Group, Counter[Members]] = {}
-        wanted: list[tuple[bytes, Members]] = []
-        gone: list[bytes] = []
-        last_ways: Ways | None = None
-        members: Members = ()
-        for prefix, ways in changes:
-            if ways is not last_ways:
-                last_ways, members = ways, _members(ways)
-            group = self._routes.get(prefix)
-            if group is not None:
-                if group.members == members:
-                    continue
-                moves.setdefault(group, Counter())[members] += 1
+        wanted: list[tuple[Members, Sequence[bytes]]] = []
+        routes = self._routes
+        for ways, prefixes in by_ways.items():
+            members = _members(ways)
+            if members and routes.keys().isdisjoint(prefixes):
+                wanted.append((members, prefixes))
+                continue
+            leaving: Counter[_Group | None] = Counter(map(routes.get, prefixes))
+            staying = self._staying(leaving, members)
+            for group, count in leaving.items():
+                if group is not None and group not in staying:
+                    moves.setdefault(group, Counter())[members] += count
+            if staying:
+                prefixes = [p for p in prefixes if routes.get(p) not in staying]
             if members:
-                wanted.append((prefix, members))
-            elif group is not None:
-                gone.append(prefix)
-        if gone:
-            self._delete_routes(gone)
-            for prefix in gone:
-                self._routes.pop(prefix).routes -= 1
-            written.removed = gone
+                wanted.append((members, prefixes))
+            elif gone := [p for p in prefixes if p in routes]:
+                self._remove(gone)
+                written.removed += gone
         self._exchange_members(moves, written)
-        self._point(wanted, written)
+        for members, prefixes in wanted:
+            self._point(members, prefixes, written)
         self._drop_unused()
         return written
+
+    @staticmethod
+    def _staying(groups: Iterable[_Group | None], members: Members) -> set[_Group | None]:
+        """Those groups that have these members already: their routes stay as they are."""
+        return {group for group in groups if group is not None and group.members == members}
+
+    def _remove(self, prefixes: Sequence[bytes]) -> None:
+        self._delete_routes(prefixes)
+        for group, count in Counter(map(self._routes.pop, prefixes)).items():
+            group.routes -= count
 
     def _exchange_members(self, moves: dict[_Group, Counter[Members]], written: Written) -> None:
         """In place where every route of a group leaves its present members: for the new set that most of them share."""
@@ -168,35 +177,31 @@ class GroupFib(Fib):
             protocol=self.settings.protocol,
         )
 
-    def _point(self, wanted: list[tuple[bytes, Members]], written: Written) -> None:
-        """Writes the routes whose group is not the one they point at already."""
-        routes, encode = self._routes, self._encode
-        waiting: dict[Members, list[bytes]] = {}
-        for prefix, members in wanted:
-            group = routes.get(prefix)
-            if group is not None and group.members == members:
-                written.installed.append(prefix)
-            else:
-                waiting.setdefault(members, []).append(prefix)
-        for members, prefixes in waiting.items():
-            group = self._by_members.get(members)
-            if group is None:
-                group = _Group(next(self._ids), members)
-                if not self._write_group(group, members, written, prefixes):
-                    continue
-            number = group.id
-            failures = self._rtnl.bulk(Rtm.NEWROUTE, [encode(p[0], p[1:], number) for p in prefixes])
-            if failures:
-                refused = {f.index: NetlinkError("add route", f.errno, f.remark) for f in failures}
-                written.failed += [(prefixes[i], str(error)) for i, error in refused.items()]
-                prefixes = [p for i, p in enumerate(prefixes) if i not in refused]
-            for prefix in prefixes:
-                before = routes.get(prefix)
-                if before is not None:
-                    before.routes -= 1
-                routes[prefix] = group
-            group.routes += len(prefixes)
-            written.installed += prefixes
+    def _point(self, members: Members, prefixes: Sequence[bytes], written: Written) -> None:
+        """Writes those of the routes whose group has not these members already."""
+        routes = self._routes
+        before = Counter(map(routes.get, prefixes))
+        if staying := self._staying(before, members):
+            written.installed += [p for p in prefixes if routes.get(p) in staying]
+            prefixes = [p for p in prefixes if routes.get(p) not in staying]
+        if not prefixes:
+            return
+        group = self._by_members.get(members)
+        if group is None:
+            group = _Group(next(self._ids), members)
+            if not self._write_group(group, members, written, prefixes):
+                return
+        if failures := self._rtnl.bulk_routes(self._encode, prefixes, group.id):
+            refused = {f.index: NetlinkError("add route", f.errno, f.remark) for f in failures}
+            written.failed += [(prefixes[i], str(error)) for i, error in refused.items()]
+            prefixes = [p for i, p in enumerate(prefixes) if i not in refused]
+            before = Counter(map(routes.get, prefixes))
+        for left, count in before.items():
+            if left is not None and left not in staying:
+                left.routes -= count
+        routes.update(dict.fromkeys(prefixes, group))
+        group.routes += len(prefixes)
+        written.installed += prefixes
 
     def _drop_unused(self) -> None:
         """Deletes groups without routes, then next hops without groups."""
@@ -219,7 +224,7 @@ class GroupFib(Fib):
                 self._nexthops[member].groups -= 1
 
     def clear(self) -> None:
-        self._delete_routes(self._routes)
+        self._delete_routes(list(self._routes))
         self._routes.clear()
         for group in self._groups.values():
             group.routes = 0

@@ -14,13 +14,13 @@ from __future__ import annotations
 
 import socket
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import NamedTuple
 
 from harness.net.records import NexthopInfo, RouteInfo
-from harness.net.requests import TABLE_MAIN, Protocol, Resilient, RouteEncoder, Rtm
+from harness.net.requests import TABLE_MAIN, Protocol, Resilient, RouteEncoder
 from harness.net.rtnl import Rtnl
 
 
@@ -97,9 +97,16 @@ class Fib(ABC):
         self._rtnl = rtnl
         self._encode = RouteEncoder(family, metric=settings.metric, protocol=settings.protocol, table=settings.table)
 
-    @abstractmethod
     def apply(self, changes: Sequence[tuple[bytes, Ways]]) -> Written:
         """Writes a batch, each prefix at most once; no ways: the route is removed. What already is so costs nothing."""
+        by_ways: dict[Ways, list[bytes]] = {}
+        for prefix, ways in changes:
+            by_ways.setdefault(ways, []).append(prefix)
+        return self.write(by_ways)
+
+    @abstractmethod
+    def write(self, by_ways: Mapping[Ways, Sequence[bytes]]) -> Written:
+        """:meth:`apply`, the prefixes of equal ways together."""
 
     @abstractmethod
     def adopt(self) -> int:
@@ -153,7 +160,6 @@ class Fib(ABC):
         """IP version: 4 or 6."""
         return 4 if self.family == socket.AF_INET else 6
 
-    def _delete_routes(self, prefixes: Iterable[bytes]) -> None:
-        encode = self._encode
+    def _delete_routes(self, prefixes: Sequence[bytes]) -> None:
         # A refusal means that the route was gone already, which is what was asked for.
-        self._rtnl.bulk(Rtm.DELROUTE, (encode(p[0], p[1:], None) for p in prefixes))
+        self._rtnl.bulk_routes(self._encode, prefixes, None)

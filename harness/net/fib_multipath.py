@@ -6,7 +6,7 @@ A change of the ways rewrites each route, and the kernel's hash threshold moves 
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from harness.net.fib_model import Fib, FibSettings, Installed, Loss, Way, Ways, Written, wire
 from harness.net.netlink import Request
@@ -37,19 +37,19 @@ class MultipathFib(Fib):
         for prefix, ways in self._routes.items():
             yield Installed(prefix, ways, None)
 
-    def apply(self, changes: Sequence[tuple[bytes, Ways]]) -> Written:
+    def write(self, by_ways: Mapping[Ways, Sequence[bytes]]) -> Written:
         written = Written()
         new: list[tuple[bytes, Ways]] = []
-        for prefix, ways in changes:
+        for ways, prefixes in by_ways.items():
             ordered = tuple(sorted(ways))
-            before = self._routes.get(prefix, ())
-            if ordered == before:
-                continue
-            if ordered:
-                new.append((prefix, ordered))
-            else:
-                written.removed.append(prefix)
-                del self._routes[prefix]
+            for prefix in prefixes:
+                if ordered == self._routes.get(prefix, ()):
+                    continue
+                if ordered:
+                    new.append((prefix, ordered))
+                else:
+                    written.removed.append(prefix)
+                    del self._routes[prefix]
         self._delete_routes(written.removed)
         requests = {prefix: self._route(prefix, ways) for prefix, ways in new}
         refused = {error.what: str(error) for error in self._rtnl.attempt(list(requests.values()))}
@@ -118,5 +118,5 @@ class MultipathFib(Fib):
         return Loss("routes are missing from the kernel's dump", tuple(lost)) if lost else None
 
     def clear(self) -> None:
-        self._delete_routes(self._routes)
+        self._delete_routes(list(self._routes))
         self._routes.clear()

@@ -107,11 +107,12 @@ _NETLINK_CAP_ACK, _NETLINK_EXT_ACK, _NETLINK_GET_STRICT_CHK = 10, 11, 12
 _BATCH = 60
 _BULK = 150  # what refusals of every message of one sendmsg may fill of the default receive buffer
 _RECEIVE = 1 << 18
+_LAST_SEQUENCE = 0xFFFFFFFF
 
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """One refused message of :meth:`Rtnl.bulk`: its index, the kernel's errno and remark."""
+    """One refused message of :meth:`Rtnl.bulk_routes`: its index, the kernel's errno and remark."""
 
     index: int
     errno: int
@@ -192,26 +193,20 @@ class Rtnl:
     def _receive(self) -> Iterator[Frame]:
         return frames(self._socket.recv(_RECEIVE))
 
-    def bulk(self, kind: int, bodies: Iterable[bytes], *, replace: bool = True) -> list[Failure]:
-        """Writes many messages of one kind (Rtm.NEWROUTE, Rtm.DELROUTE) given as bodies, and returns those refused.
+    def bulk_routes(self, encode: RouteEncoder, prefixes: Sequence[bytes], nhid: int | None) -> list[Failure]:
+        """Writes a route to each prefix (NLRI form) by nexthop id, or deletes it (None), and returns those refused.
 
-        Only the last message of each ``sendmsg`` asks for an acknowledgement; refusals come unasked. The hot path of a speaker:
-        bodies come from :class:`RouteEncoder`.
+        Only the last message of each ``sendmsg`` asks for an acknowledgement; refusals come unasked. The hot path of a speaker.
         """
-        flags = Flag.REQUEST.value
-        if kind in (Rtm.NEWROUTE, Rtm.NEWNEXTHOP):
-            flags |= (Flag.CREATE | (Flag.REPLACE if replace else Flag.EXCLUSIVE)).value
-        number_kind, pack, send = int(kind), HEADER.pack, self._socket.send
         failures: list[Failure] = []
-        source = iter(bodies)
-        base = 0
-        while chunk := list(itertools.islice(source, _BULK)):
+        for base in range(0, len(prefixes), _BULK):
+            chunk = prefixes[base : base + _BULK]
             last = len(chunk) - 1
             first = next(self._sequences)
+            if first + last > _LAST_SEQUENCE:
+                first = 1
             self._sequences = itertools.count(first + len(chunk))
-            parts = [pack(16 + len(body), number_kind, flags, first + i, 0) + body for i, body in enumerate(chunk)]
-            parts[last] = pack(16 + len(chunk[last]), number_kind, flags | 4, first + last, 0) + chunk[last]
-            send(b"".join(parts))
+            self._socket.send(encode.messages(chunk, nhid, first))
             finished = False
             while not finished:
                 for frame in self._receive():
@@ -222,7 +217,6 @@ class Rtnl:
                     if number:
                         failures.append(Failure(base + index, number, remark))
                     finished = finished or index == last
-            base += len(chunk)
         return failures
 
     def _dump(self, what: str, kind: int, body: bytes) -> Iterator[Frame]:

@@ -16,7 +16,7 @@ from pyroute2.netlink.rtnl.ndmsg import ndmsg
 from pyroute2.netlink.rtnl.rtmsg import rtmsg
 
 from harness.net import netlink, records, rtnl
-from harness.net.netlink import Flag, Frame, NetlinkError, Request
+from harness.net.netlink import Flag, Frame, NetlinkError, Request, frames
 from harness.net.requests import RouteEncoder, Rtm
 
 few = settings(max_examples=40, deadline=None)
@@ -130,15 +130,31 @@ def test_route_by_nexthop_id(prefix: rtnl.Network, nhid: int, metric: int, table
     family = socket.AF_INET if prefix.version == 4 else socket.AF_INET6
     encoder = RouteEncoder(family, metric=metric, table=table)
     packed = prefix.network_address.packed
-    body = encoder(prefix.prefixlen, packed, nhid)
+    length = bytes((prefix.prefixlen,))
+    body = encoder(length + packed, nhid)
     assert body == rtnl.route_bytes(family, prefix.prefixlen, packed, nhid, metric=metric, table=table)
-    assert body == encoder(prefix.prefixlen, packed[: (prefix.prefixlen + 7) // 8], nhid)
+    assert body == encoder(length + packed[: (prefix.prefixlen + 7) // 8], nhid)
     ours = records.route(body)
     assert (ours.prefix, ours.nhid, ours.metric, ours.table, ours.protocol) == (prefix, nhid, metric, table, 186)
     theirs = parsed(rtmsg, Request("", Rtm.NEWROUTE, 0, body))
     assert ipaddress.ip_network((theirs.get("dst"), theirs["dst_len"])) == prefix
-    gone = parsed(rtmsg, Request("", Rtm.DELROUTE, 0, encoder(prefix.prefixlen, packed, None)))
+    gone = parsed(rtmsg, Request("", Rtm.DELROUTE, 0, encoder(length + packed, None)))
     assert (ipaddress.ip_address(gone.get("dst")), gone.get("priority")) == (prefix.network_address, metric)
+
+
+@few
+@given(st.lists(networks(), min_size=1, max_size=20), nexthop_ids, st.integers(1, 2**31))
+def test_many_routes_are_the_messages_of_each(prefixes: list[rtnl.Network], nhid: int, first: int) -> None:
+    """Filled in as columns they are what one by one would be; only the last wants an answer."""
+    prefixes = [p for p in prefixes if p.version == prefixes[0].version]
+    encoder = RouteEncoder(socket.AF_INET if prefixes[0].version == 4 else socket.AF_INET6, metric=20)
+    wires = [bytes((p.prefixlen,)) + p.network_address.packed for p in prefixes]
+    for number in (nhid, None):
+        found = list(frames(bytes(encoder.messages(wires, number, first))))
+        assert [frame.sequence for frame in found] == list(range(first, first + len(wires)))
+        assert [bytes(frame.body) for frame in found] == [encoder(wire, number) for wire in wires]
+        assert [bool(frame.flags & Flag.ACK) for frame in found] == [*[False] * (len(wires) - 1), True]
+        assert {frame.type for frame in found} == {Rtm.DELROUTE if number is None else Rtm.NEWROUTE}
 
 
 @few

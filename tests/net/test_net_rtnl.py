@@ -20,7 +20,6 @@ from harness.net import rtnl
 from harness.net.monitor import Monitor, Overrun
 from harness.net.namespace import Namespace, SysctlError, entered
 from harness.net.records import LinkInfo, RouteInfo
-from harness.net.requests import Rtm
 from harness.net.rtnl import Hop, NetlinkError, Resilient, RouteEncoder, RouteKind, Rtnl
 from tests.net.sandboxed import inside
 
@@ -214,13 +213,14 @@ def test_bulk_writes_and_reports_each_refusal() -> None:
     with pair() as (_, _, left, _):
         left.transact([rtnl.nexthop(10, gateway="10.0.0.2", oif=LEFT)])
         encode = RouteEncoder(socket.AF_INET, metric=20)
-        bodies = [encode(24, bytes((20, n >> 8, n & 255)), 10 if n != 700 else 999) for n in range(1000)]
-        (failure,) = left.bulk(Rtm.NEWROUTE, bodies)
+        prefixes = [bytes((24, 20, n >> 8, n & 255)) for n in range(1000)]
+        # A length that IPv4 does not have is refused; the rest of its sendmsg is not.
+        (failure,) = left.bulk_routes(encode, [*prefixes[:700], b"\x21\x14\x02\xbc\x00", *prefixes[701:]], 10)
         assert (failure.index, failure.errno) == (700, errno.EINVAL)
         keys = left.route_keys(protocol=186)
         assert len(keys) == 999
         assert (socket.AF_INET, 24, bytes((20, 0, 5, 0)), 20, 10) in keys
-        gone = left.bulk(Rtm.DELROUTE, [encode(24, bytes((20, n >> 8, n & 255)), None) for n in range(1000)])
+        gone = left.bulk_routes(encode, prefixes, None)
         assert [(failure.index, failure.errno) for failure in gone] == [(700, errno.ESRCH)]
         assert left.route_keys(protocol=186) == []
 
