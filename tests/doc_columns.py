@@ -1,6 +1,7 @@
-"""The table columns of docs/ that are generated: which files prove a requirement, what a room may import, what the kernel needs.
+"""The table columns of docs/ that are generated: which files prove a requirement, what a room may import, what the kernel needs; and
+the page of the speaker's tables (:mod:`tests.bgp_page`).
 
-``python -m tests.doc_columns`` rewrites both; ``test_docs`` says when they are stale. A requirement is proven in a file that names
+``python -m tests.doc_columns`` rewrites them; ``test_docs`` says when they are stale. A requirement is proven in a file that names
 its ID in ``@pytest.mark.spec(...)``; whether the proof holds is for the report of a run to say.
 """
 
@@ -14,6 +15,7 @@ from itertools import zip_longest
 from pathlib import Path
 
 from harness.probe import markdown
+from tests import bgp_page
 from tests.test_project import MAY_IMPORT, TOP, cited
 
 REQUIREMENTS = TOP / "docs" / "requirements.md"
@@ -82,13 +84,14 @@ def refreshed() -> Mapping[Path, str]:
     return {
         REQUIREMENTS: _rewritten(REQUIREMENTS, requirement, lambda key: _listed(cite.get(key, ()), NOT_YET)),
         ARCHITECTURE: _rewritten(ARCHITECTURE, room, lambda key: _listed(allowed.get(key, ()), "nothing")),
+        bgp_page.PAGE: bgp_page.page(),
         KERNEL: KERNEL.read_text().partition("| feature |")[0] + markdown() + "\n",
     }
 
 
 def main() -> None:
     for path, after in refreshed().items():
-        before = path.read_text()
+        before = path.read_text() if path.exists() else ""
         path.write_text(after)
         changed = sum(old != new for old, new in zip_longest(before.splitlines(), after.splitlines()))
         sys.stdout.write(f"{path.relative_to(TOP)}: {changed} rows changed\n")

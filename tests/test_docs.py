@@ -57,7 +57,7 @@ def test_the_report_reads_what_the_page_says() -> None:
 @pytest.mark.parametrize("path", doc_columns.refreshed(), ids=lambda path: path.name)
 def test_generated_columns_are_fresh(path: Path) -> None:
     before, after = path.read_text().splitlines(), doc_columns.refreshed()[path].splitlines()
-    stale = [str(old or new).split("|")[1].strip() for old, new in zip_longest(before, after) if old != new]
+    stale = [str(old or new).strip("| ").partition("|")[0] for old, new in zip_longest(before, after) if old != new]
     assert not stale, f"{', '.join(stale)}: run python -m tests.doc_columns"
 
 
