@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import itertools
 import json
+import signal
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
@@ -83,11 +84,12 @@ class Daemon:
 
 
 class Rig:
-    """Nodes, links and speakers of one test."""
+    """Nodes, links and speakers of one test. A ``zygote`` that is given outlives it."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, zygote: Zygote | None = None) -> None:
         self.folder = folder
-        self.zygote = Zygote.start(["harness.bgp.daemon"])
+        self._own_zygote = zygote is None
+        self.zygote = zygote or Zygote.start(["harness.bgp.daemon"])
         self.nodes: dict[str, Namespace] = {}
         self.sockets: dict[str, Rtnl] = {}
         self.daemons: list[Daemon] = []
@@ -142,7 +144,11 @@ class Rig:
     async def close(self) -> None:
         for daemon in self.daemons:
             await daemon.close()
-        self.zygote.stop()
+            daemon.child.kill(signal.SIGKILL)
+        for daemon in self.daemons:
+            await daemon.child.exited()
+        if self._own_zygote:
+            self.zygote.stop()
         for sock in self.sockets.values():
             sock.close()
         for namespace in self.nodes.values():
@@ -150,13 +156,13 @@ class Rig:
 
 
 @contextlib.asynccontextmanager
-async def opened(folder: Path) -> AsyncIterator[Rig]:
+async def opened(folder: Path, zygote: Zygote | None = None) -> AsyncIterator[Rig]:
     """A rig, or a skip with the reason where no namespace can be made."""
     try:
         Namespace.create("probe").close()
     except NamespaceError as error:
         pytest.skip(f"network namespaces: {error}")
-    rig = Rig(folder)
+    rig = Rig(folder, zygote)
     try:
         yield rig
     finally:

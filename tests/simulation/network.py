@@ -82,12 +82,7 @@ class World:
         """Lets time pass to ``until``, or until nothing is under way and ``done()`` holds, which it returns."""
         agenda = self._agenda
         while agenda and agenda[0][0] <= until:
-            when, _, due = heapq.heappop(agenda)
-            if due.call is None:
-                continue
-            self.time = when
-            call, due.call = due.call, None
-            call()
+            self._next()
             if done is not None and not self.under_way and done():
                 return True
         self.time = max(self.time, until)
@@ -97,6 +92,22 @@ class World:
         """Carriers came or went: each kernel notices in its own time, the routers of an AS from one another."""
         for node in self.nodes.values():
             self.at(self.time + self.latency(), node.look)
+
+    def run_to(self, until: float, happened: Callable[[], bool]) -> bool:
+        """Lets time pass until ``happened()``, which it returns, and to ``until`` at the latest."""
+        while not happened():
+            if not self._agenda or self._agenda[0][0] > until:
+                self.time = max(self.time, until)
+                return happened()
+            self._next()
+        return True
+
+    def _next(self) -> None:
+        when, _, due = heapq.heappop(self._agenda)
+        if due.call is not None:
+            self.time = when
+            call, due.call = due.call, None
+            call()
 
     def tell(self, node: str, text: str) -> None:
         if self.trace is not None:
@@ -156,6 +167,7 @@ class Node:
         self.is_off = False
         self.frozen = False
         self.kernel = NodeKernel(self)
+        self.listeners: list[Callable[[dict[str, Any]], object]] = []
         self._deferred: list[tuple[object, int, Callable[[], None]]] = []
         self._ahead = 0.0
         self._now = 0.0
@@ -208,6 +220,8 @@ class Node:
             timer.cancel()
 
     def _told(self, event: dict[str, Any]) -> None:
+        for listener in self.listeners:
+            listener(event)
         if event["type"] == "update.error" or (event["type"] == "notification" and event["code"] in _FAULTS):
             said = event.get("errors") or f"{event['direction']} {event['name']}"
             self.world.complaints.append(f"{self.name} -> {event['peer']}: {said}")
@@ -390,7 +404,7 @@ def reachable(node: Node) -> dict[str, int]:
             continue
         far = link.far(node)
         found[link.address(far)] = 0
-        if far.asn == node.asn:
+        if far.asn == node.asn and far.name in node.costs:
             for beyond in far.links:
                 if beyond.carrier and beyond.far(far) is not node:
                     address = beyond.address(beyond.far(far))
