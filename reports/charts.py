@@ -1,4 +1,4 @@
-"""Charts of load and of fail-over, drawn by matplotlib: from items of evidence to SVG and PNG.
+"""Charts of load, of fail-over and of outages, drawn by matplotlib: from items of evidence to SVG and PNG.
 
 A chart is drawn wide (a desk) and narrow (a telephone). Its SVG names colours as CSS variables (``palette``), so it follows the page
 it is inlined in, and as a file of its own it carries them and follows the reader's system; the PNG is light. The same evidence
@@ -17,8 +17,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from reports import palette, plots
-from reports.model import Evidence, Failover, RunFolder, Spread
+from reports import outage_plot, palette, plots
+from reports.model import Evidence, Failover, Outages, RunFolder, Spread
 from reports.shares import DIRECTIONS, shares
 
 _LIGHT = palette.light()
@@ -67,18 +67,22 @@ def ecmp(folder: RunFolder, out_dir: Path) -> list[Path]:
 
 def of_run(evidence: Iterator[Evidence] | list[Evidence]) -> Iterator[tuple[Evidence, Chart]]:
     """The charts of what can be charted, with names that are unique in the run."""
-    count = {Spread.kind: 0, Failover.kind: 0}
+    count = {Spread.kind: 0, Failover.kind: 0, Outages.kind: 0}
     for entry in evidence:
-        if isinstance(entry.item, Spread | Failover):
+        if isinstance(entry.item, Spread | Failover | Outages):
             count[entry.item.kind] += 1
             yield entry, chart(entry.item, f"{entry.item.kind}-{count[entry.item.kind]}")
 
 
-def chart(item: Spread | Failover, name: str) -> Chart:
+def chart(item: Spread | Failover | Outages, name: str) -> Chart:
     """One chart; ``name`` becomes its file's and must be a word."""
     if isinstance(item, Spread):
-        return _render(item, name, spread_in_words(item), plots.draw_spread, plots.spread_size)
-    return _render(item, name, failover_in_words(item), plots.draw_failover, plots.failover_size)
+        return _render(item, name, plots.SPREAD_NOTE, spread_in_words(item), plots.draw_spread, plots.spread_size)
+    if isinstance(item, Outages):
+        words = outage_plot.in_words(item)
+        return _render(item, name, outage_plot.NOTE, words, outage_plot.draw_outages, outage_plot.outages_size)
+    note, words = plots.FAILOVER_NOTE, failover_in_words(item)
+    return _render(item, name, note, words, plots.draw_failover, plots.failover_size)
 
 
 def standalone(svg: str, title: str, note: str) -> str:
@@ -121,8 +125,7 @@ def failover_in_words(item: Failover) -> str:
     return f"Packets per second of {', '.join(item.connections)} over time; marked: {marks}."
 
 
-def _render(item: Spread | Failover, name: str, words: str, draw: Any, size: Any) -> Chart:
-    note = plots.SPREAD_NOTE if isinstance(item, Spread) else plots.FAILOVER_NOTE
+def _render(item: Spread | Failover | Outages, name: str, note: str, words: str, draw: Any, size: Any) -> Chart:
     import matplotlib
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.backends.backend_svg import FigureCanvasSVG

@@ -126,6 +126,19 @@ class Failover:
 
 
 @dataclass(frozen=True, slots=True)
+class Outages:
+    """How long traffic was lost after a cut, variant by variant: ``samples[variant]`` in seconds, one number a cut.
+
+    ``expected[variant]`` is the least and the most that its timers lead to, where they do.
+    """
+
+    kind: ClassVar[str] = "outages"
+    title: str
+    samples: Mapping[str, tuple[float, ...]]
+    expected: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
 class Stages:
     """Where the time of a bring-up went: ``(name, start, end)`` in seconds from the exec of the command."""
 
@@ -178,10 +191,10 @@ class Sequence:
     path: str = ""
 
 
-Item = Topology | Table | Timeline | Spread | Failover | Stages | Values | Grid | Attachment | Sequence
+Item = Topology | Table | Timeline | Spread | Failover | Outages | Stages | Values | Grid | Attachment | Sequence
 KINDS: Mapping[str, type[Any]] = {
     kind.kind: kind
-    for kind in (Topology, Table, Timeline, Spread, Failover, Stages, Values, Grid, Attachment, Sequence)
+    for kind in (Topology, Table, Timeline, Spread, Failover, Outages, Stages, Values, Grid, Attachment, Sequence)
 }
 
 

@@ -25,6 +25,7 @@ from reports.model import (
     Evidence,
     Failover,
     Item,
+    Outages,
     Result,
     Run,
     RunFolder,
@@ -96,6 +97,7 @@ def write(folder: RunFolder) -> Path:
         tables=[shown for shown in everything if shown.kind == "table"],
         load=_story_chart(everything, Spread),
         failover=_story_chart(everything, Failover),
+        outages=_story_chart(everything, Outages),
         bringup=_leading(everything, Stages),
         sessions=_leading(everything, Timeline),
         style=Markup(palette.css() + _source("style.css") + svg.rules()),
@@ -147,7 +149,7 @@ def _facts(folder: RunFolder, item: Item, anchor: str, chart: charts.Chart | Non
         case Stages():
             wide = _keep(folder, anchor, timeline.stages(item))
             return {"wide": wide, "narrow": Markup(timeline.stages(item, timeline.NARROW))}
-        case Spread() | Failover():
+        case Spread() | Failover() | Outages():
             assert chart is not None
             facts = {"chart": chart, "wide": Markup(chart.wide), "narrow": Markup(chart.narrow)}
             return facts | (_spread_facts(item) if isinstance(item, Spread) else {})

@@ -6,7 +6,7 @@ import itertools
 import random
 from typing import Any
 
-from reports.model import Failover, Grid, Row, Spread, Stages, Table, Timeline, Topology, Values
+from reports.model import Failover, Grid, Outages, Row, Spread, Stages, Table, Timeline, Topology, Values
 
 CONNECTIONS = ("IPsec connection 1", "IPsec connection 2", "IPsec connection 3")
 CLIENTS = tuple(f"192.168.{i}.0/24" for i in range(3))
@@ -253,3 +253,11 @@ def grid() -> Grid:
     """Two rows of a table of states."""
     rows = (("Idle", "start", "Connect", "0.001 → SYN"), ("Connect", "TCP connection fails", "Active", "0.002 ← RST"))
     return Grid("A table of states", ("State", "What happens", "Next state", "Packets"), rows, "← from the data centre")
+
+
+def outages() -> Outages:
+    """Twenty cuts for each of three variants, around what their timers lead to."""
+    chance = random.Random(5)
+    expected = {"hold time 3 s": (2.0, 3.0), "BFD 3 x 300 ms": (0.6, 0.9), "BFD 3 x 50 ms": (0.1, 0.15)}
+    samples = {name: tuple(chance.uniform(low, high) for _ in range(20)) for name, (low, high) in expected.items()}
+    return Outages("Outage after a cut inside the line", samples, expected)

@@ -12,11 +12,11 @@ from pathlib import Path
 import pytest
 
 from reports import charts, palette, plots
-from reports.model import Failover, RunFolder, Spread
+from reports.model import Failover, Outages, RunFolder, Spread
 from reports.shares import shares, wilson
-from tests.reports.example_items import failover, spread
+from tests.reports.example_items import failover, outages, spread
 
-ITEMS: dict[str, Spread | Failover] = {"spread": spread(), "failover": failover()}
+ITEMS: dict[str, Spread | Failover | Outages] = {"spread": spread(), "failover": failover(), "outages": outages()}
 COLOUR = re.compile(r"#[0-9a-fA-F]{6}\b")
 
 
@@ -104,13 +104,17 @@ def test_words_tell_what_the_chart_shows() -> None:
         Spread("one", ("a",), {"to-dc": {"flows": (7,)}}, 0, (1,), {"to-dc": (0.0,)}),
         Spread("untested", ("a", "b"), {"to-dc": {"flows": (7, 8)}}, 1, (), {"to-dc": ()}),
         Spread("nothing counted", ("a",), {}, 1),
+        Outages("nothing cut", {}),
+        Outages("no sample", {"a": ()}, {"a": (0.1, 0.2)}),
+        Outages("one", {"a": (0.5,)}),
+        Outages("nothing lost", {"a": (0.0, 0.0)}, {"a": (0.0, 0.0)}),
         Failover("no traffic", ("a", "b"), {}, (), (), {}, {}),
         Failover("one moment", ("a",), {"a": ((3.0, 0.0),)}, ({"t": 3.0, "label": "x" * 90},), (), {}, {}),
         dataclasses.replace(spread(), connections=("$x^2$", "_a_", "<b>&amp;\\1")),
     ],
     ids=lambda item: item.title,
 )
-def test_odd_evidence_is_drawn_all_the_same(item: Spread | Failover) -> None:
+def test_odd_evidence_is_drawn_all_the_same(item: Spread | Failover | Outages) -> None:
     chart = charts.chart(item, "x")
     assert "nan" not in chart.wide.lower().replace("dominant", "")
     ET.fromstring(chart.wide)
