@@ -11,7 +11,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from bench.registry import AtMost, Measurement, Options, benchmark
@@ -28,9 +28,9 @@ class CheckFailed(RuntimeError):
     """`vbrlab up --check` did not end well: its command, status and last words."""
 
 
-def run_once() -> tuple[float, dict[str, float]]:
-    """One run: seconds from exec to exit, and the seconds of each stage in order. Raises CheckFailed."""
-    command = [str(Path(sys.executable).with_name("vbrlab")), *COMMAND]
+def run_once(arguments: Sequence[str] = COMMAND) -> tuple[float, dict[str, float]]:
+    """One run of ``vbrlab``, which must print its stages: seconds from exec to exit, and those of each stage. Raises CheckFailed."""
+    command = [str(Path(sys.executable).with_name("vbrlab")), *arguments]
     start = time.perf_counter()
     try:
         done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=TIMEOUT_S)

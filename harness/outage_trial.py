@@ -58,8 +58,11 @@ def uses(lab: Lab, centre: int, circuits: set[int]) -> bool:
     )
 
 
-async def trial(lab: Lab, centres: int, *, bfd: bool, within: float = 30.0) -> list[float]:
-    """Cuts the first circuit of every data centre at once; the outage of each in seconds. Raises Disturbed, NotInTime."""
+async def trial(lab: Lab, centres: int, *, bfd: bool, beats: int = 10, within: float = 30.0) -> list[float]:
+    """Cuts the first circuit of every data centre at once; the outage of each in seconds. Raises Disturbed, NotInTime.
+
+    ``beats`` of the pulse (5 ms each) pass before the cut: a chosen number of them puts it anywhere between two packets of a timer.
+    """
     everyone = range(1, centres + 1)
     await lab.until(
         lambda: all(uses(lab, n, {2 * n - 1, 2 * n}) for n in everyone) and (not bfd or _bfd_up(lab, 4 * centres)),
@@ -68,7 +71,7 @@ async def trial(lab: Lab, centres: int, *, bfd: bool, within: float = 30.0) -> l
     )
     async with contextlib.AsyncExitStack() as stack:
         pulses = [await _both_ways(lab, stack, n) for n in everyone]
-        await asyncio.gather(*(each.beats(10) for pair in pulses for each in pair))
+        await asyncio.gather(*(each.beats(beats) for pair in pulses for each in pair))
         cut = lab.stream.add("lab", "lab", "cut", {"circuits": [2 * n - 1 for n in everyone]}).time
         for n in everyone:
             bridge = lab[f"circuit-{2 * n - 1}-bridge"]

@@ -16,13 +16,14 @@ PORT = 179
 _TCP, _ETHERTYPE_IPV4, _HEADER = 6, 0x0800, 19
 _MARKER = b"\xff" * 16
 _FIN, _SYN, _RST, _ACK = 1, 2, 4, 16
+_UPDATE, _NOTIFICATION = 2, 3
 _TYPES = {1: "OPEN", 2: "UPDATE", 3: "NOTIFICATION", 4: "KEEPALIVE", 5: "ROUTE-REFRESH"}
 
 
 @dataclass(frozen=True, slots=True)
 class Segment:
     """A TCP segment of a BGP session. ``time`` is seconds since 1970; ``signs`` are "SYN", "SYN ACK", "FIN", "RST" and the names of the
-    messages in it ("OPEN", "NOTIFICATION 2/2"), in order; ``outgoing`` None where the capture does not say."""
+    messages in it ("OPEN", "NOTIFICATION 2/2", "UPDATE (withdraws)"), in order; ``outgoing`` None where the capture does not say."""
 
     time: float
     interface: str
@@ -69,7 +70,11 @@ def _messages(data: bytes) -> Iterator[str]:
         length, kind = struct.unpack_from("!HB", data, 16)
         body = data[_HEADER:length]
         name = _TYPES.get(kind, f"type {kind}")
-        yield f"{name} {body[0]}/{body[1]}" if kind == 3 and len(body) >= 2 else name
+        if kind == _NOTIFICATION and len(body) >= 2:
+            name = f"{name} {body[0]}/{body[1]}"
+        elif kind == _UPDATE and len(body) >= 2 and any(body[:2]):
+            name = f"{name} (withdraws)"
+        yield name
         data = data[max(length, _HEADER) :]
 
 

@@ -11,6 +11,8 @@ from harness.capture.bgp_segments import segments
 from harness.capture.pcapng import LinkType, Packet
 
 KEEPALIVE = encode(Keepalive())
+UPDATE = b"\xff" * 16 + b"\x00\x17\x02" + bytes(4)
+WITHDRAW = b"\xff" * 16 + b"\x00\x19\x02" + b"\x00\x02\x08\x0a" + bytes(2)
 SYN, ACK, FIN, RST = 2, 16, 1, 4
 
 
@@ -37,6 +39,7 @@ def signs(data: bytes) -> list[tuple[str, ...]]:
         (frame(RST | ACK), ("RST",)),
         (frame(FIN | ACK, KEEPALIVE), ("FIN", "KEEPALIVE")),
         (frame(ACK, KEEPALIVE + encode(Notification(6, 7))), ("KEEPALIVE", "NOTIFICATION 6/7")),
+        (frame(ACK, UPDATE + WITHDRAW), ("UPDATE", "UPDATE (withdraws)")),
         (frame(ACK, KEEPALIVE[:18] + b"\x09"), ("type 9",)),
         (frame(ACK, b"hello"), ("octets without a marker (5)",)),
     ],
