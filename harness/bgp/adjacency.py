@@ -169,9 +169,10 @@ class Adjacency:
             self.config.route_reflector_client,
         )
         own_address = packed_address(up.local)
+        link = around.kernel.link_to(self.config.address) or 0
         for family in sorted(session.families, key=lambda f: f.value):
             table = around.tables[family]
-            admission = Admission(source, self._receiver(), self._policy("import", family), around.kernel.is_own)
+            admission = Admission(source, self._receiver(), self._policy("import", family), around.kernel.is_own, link)
             if (stale := self.inbound.get(family)) is not None:
                 stale.admission = admission
             else:
@@ -181,7 +182,7 @@ class Adjacency:
                 name=self.name,
                 ebgp=session.ebgp,
                 local_asn=self.local_asn,
-                own_address=mapped(own_address, family),
+                own_address=self._own_next_hop(own_address, link, family),
                 next_hop_self=self.config.next_hop_self,
                 add_path=family in session.add_path_send,
                 default_local_pref=around.config.local_pref,
@@ -217,6 +218,13 @@ class Adjacency:
             received=None if down.received is None else notification_fields(down.received),
         )
         self._around.wake()
+
+    def _own_next_hop(self, local: bytes, link: int, family: Family) -> bytes:
+        version = 4 if family is Family.IPV4_UNICAST else 6
+        if link:
+            local = self._around.kernel.own_next_hop(local, link, version)
+        # RFC 8950 is not spoken: an IPv4 route needs an IPv4 next hop.
+        return self._around.router_id.packed if version == 4 and len(local) != 4 else mapped(local, family)
 
     def _policy(self, direction: str, family: Family) -> Policy:
         rules = self.config.import_ if direction == "import" else self.config.export
@@ -407,6 +415,6 @@ def packed_address(text: str) -> bytes:
 
 def mapped(address: bytes, family: Family) -> bytes:
     """``address`` as a next hop of ``family``: over an IPv4 session IPv6 routes go out with the IPv4-mapped address."""
-    if len(address) == family.octets:
+    if len(address) != 4 or family is Family.IPV4_UNICAST:
         return address
-    return bytes(10) + b"\xff\xff" + address if len(address) == 4 else address
+    return bytes(10) + b"\xff\xff" + address

@@ -12,6 +12,7 @@ from weakref import WeakValueDictionary
 
 from harness.bgp import as_path
 from harness.bgp.attributes import Attributes, WellKnownCommunity
+from harness.bgp.nexthop import on_link
 from harness.bgp.paths import Kind, Path, Source
 from harness.bgp.policy import Policy
 
@@ -38,16 +39,23 @@ class Receiver:
 class Admission:
     """Turns the routes of one session and family into paths, the same path for the same attributes and outcome.
 
-    ``is_own_address`` says whether a next hop (packed) is an address of this node.
+    ``is_own_address`` says whether a next hop (packed) is an address of this node; ``link``: the interface on whose link the
+    neighbour is, 0 where it is on none.
     """
 
     def __init__(
-        self, source: Source, receiver: Receiver, policy: Policy, is_own_address: Callable[[bytes], bool]
+        self,
+        source: Source,
+        receiver: Receiver,
+        policy: Policy,
+        is_own_address: Callable[[bytes], bool],
+        link: int = 0,
     ) -> None:
         self.source = source
         self.policy = policy
         self.receiver = receiver
         self._is_own_address = is_own_address
+        self._link = link
         self._paths: WeakValueDictionary[Identity, Path] = WeakValueDictionary()
 
     def paths(
@@ -62,8 +70,10 @@ class Admission:
         return groups.items()
 
     def path(self, prefix: bytes, path_id: int, attributes: Attributes, next_hop: bytes) -> Path:
-        """The path of one route. ``next_hop`` has 4, 16 or 32 octets; a link-local one is not kept."""
-        next_hop = next_hop[:16]
+        """The path of one route. ``next_hop`` has 4, 16 or 32 octets; of two addresses the link-local one counts only where the
+        other is none."""
+        if len(next_hop) > 4:
+            next_hop = on_link(next_hop, self._link)
         effective = attributes
         rejected = self._refusal(attributes, next_hop)
         if rejected is None:
@@ -108,6 +118,6 @@ class Admission:
             return "ORIGINATOR_ID is this speaker's BGP Identifier (RFC 4456 8)"
         elif receiver.cluster_id in attributes.cluster_list:
             return f"CLUSTER_LIST holds the own cluster id {IPv4Address(receiver.cluster_id)} (RFC 4456 8)"
-        if self._is_own_address(next_hop):
+        if self._is_own_address(next_hop[:16]):
             return "next hop is an address of this node (RFC 4271 5.1.3)"
         return None

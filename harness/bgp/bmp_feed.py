@@ -279,7 +279,7 @@ def _wire(session: Session, *, add_path: frozenset[Family] | None = None, long: 
 def _received(rib: AdjRibIn) -> Callable[[bytes], _Told]:
     def look(key: bytes) -> _Told:
         path = rib.routes.get(key)
-        return None if path is None else (path.received, path.next_hop)
+        return None if path is None else (path.received, path.next_hop[:16])
 
     return look
 
@@ -287,7 +287,7 @@ def _received(rib: AdjRibIn) -> Callable[[bytes], _Told]:
 def _admitted(rib: AdjRibIn) -> Callable[[bytes], _Told]:
     def look(key: bytes) -> _Told:
         path = rib.routes.get(key)
-        return None if path is None or path.rejected is not None else (path.attributes, path.next_hop)
+        return None if path is None or path.rejected is not None else (path.attributes, path.next_hop[:16])
 
     return look
 

@@ -28,6 +28,7 @@ EFFECTS: dict[str, Effect] = {
     "local_address": Effect.RESET,
     "port": Effect.NEXT_SESSION,
     "ebgp_multihop": Effect.RESET,
+    "ttl_security": Effect.RESET,
     "fall_over": Effect.AT_ONCE,
     "bfd": Effect.AT_ONCE,
     "next_hop_self": Effect.NEW_ROUTES,

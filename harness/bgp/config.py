@@ -145,13 +145,19 @@ class Neighbor(Options):
 
     name: str = Field(min_length=1, description="how events and tables call it")
     description: str = Field("", description="a text for people")
-    address: str = Field(description="its IP address")
+    address: str = Field(description='its IP address; a link-local one with its interface, "fe80::2%eth1"')
     remote_asn: Asn = Field(description="its ASN; equal to the local one: iBGP")
     local_asn: Asn | None = Field(None, description="the ASN shown to this neighbour; default: the speaker's")
     local_address: str | None = Field(None, description="source address of the session; default: the kernel's choice")
     port: int = Field(179, ge=1, le=65535, description="TCP port dialled")
     ebgp_multihop: int | None = Field(
         None, ge=1, le=255, description="TTL of an eBGP session over more than one hop; default 1 (direct)"
+    )
+    ttl_security: int | None = Field(
+        None,
+        ge=1,
+        le=254,
+        description="GTSM (RFC 5082): send with TTL 255 and take nothing from more than so many hops away; 1: the same link",
     )
     fall_over: bool = Field(
         False,
@@ -225,6 +231,18 @@ class Neighbor(Options):
     def _consistent(self) -> Self:
         if self.key is not None and self.key_file is not None:
             raise ValueError("both key and key_file are given; keep one")
+        if self.ttl_security is not None and self.ebgp_multihop is not None:
+            raise ValueError(
+                "both ttl_security and ebgp_multihop are given; keep one (ttl_security counts the hops too)"
+            )
+        address = ipaddress.ip_address(self.address)
+        scope = address.scope_id if isinstance(address, ipaddress.IPv6Address) else None
+        if address.is_link_local and address.version == 6 and scope is None:
+            raise ValueError(f"address {address} is link-local: name the interface as well, {address}%eth1")
+        if scope is not None and not address.is_link_local:
+            raise ValueError(f"address {address} is not link-local; leave %{scope} out")
+        if scope is not None and self.bfd is not None:
+            raise ValueError(f"bfd watches no link-local address, such as {address}; use a global one")
         if (
             self.local_address is not None
             and ipaddress.ip_address(self.local_address).version != ipaddress.ip_address(self.address).version

@@ -12,6 +12,7 @@ from ipaddress import IPv4Address
 
 from harness.bgp.attributes import Attributes, UnknownAttribute, WellKnownCommunity
 from harness.bgp.decision import Selection
+from harness.bgp.nexthop import is_link_local
 from harness.bgp.paths import Kind, Path, Source
 from harness.bgp.policy import Policy
 
@@ -113,7 +114,12 @@ class Exporter:
             attributes = attributes.evolve(communities=marked, local_pref=0)
         # RFC 4456 10: a reflected route keeps its next hop, unless a policy says otherwise.
         own_next_hop = (
-            target.ebgp or (target.next_hop_self and not reflected) or outcome.next_hop_self or not path.next_hop
+            target.ebgp
+            or (target.next_hop_self and not reflected)
+            or outcome.next_hop_self
+            or not path.next_hop
+            # RFC 2545 3: a link-local next hop means nothing beyond its link.
+            or is_link_local(path.next_hop)
         )
         next_hop = target.own_address if own_next_hop else path.next_hop
         if reflected:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import Callable
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, ip_address
 
 from harness.bgp.config import SpeakerConfig
 from harness.bgp.nexthop import Resolved, Resolver
@@ -70,6 +70,12 @@ class NetlinkKernel:
 
     def is_own(self, address: bytes) -> bool:
         return self._resolver.is_own(address)
+
+    def link_to(self, address: str) -> int | None:
+        return self._resolver.link_to(ip_address(address))
+
+    def own_next_hop(self, local: bytes, ifindex: int, version: int) -> bytes:
+        return self._resolver.own_next_hop(local, ifindex, version)
 
     def has_route(self, prefix: bytes, version: int) -> bool:
         return self._resolver.has_route(prefix, version)

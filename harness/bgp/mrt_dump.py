@@ -242,7 +242,7 @@ def _entry(path: Route, family: Family, peers: _Peers) -> mrt.Entry | None:
     if family is Family.IPV4_UNICAST:
         block = encode_attributes(path.attributes.evolve(next_hop=path.next_hop or bytes(4)), _WIRE)
     else:
-        next_hop = path.next_hop or bytes(16)
+        next_hop = path.next_hop[:16] or bytes(16)
         reach = encode_attribute(OPTIONAL_NON_TRANSITIVE, Code.MP_REACH_NLRI, bytes((len(next_hop),)) + next_hop)
         block = reach + encode_attributes(replace(path.attributes, next_hop=b""), _WIRE)
     return mrt.Entry(position, since, block, path.path_id)

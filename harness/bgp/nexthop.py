@@ -72,7 +72,7 @@ class Resolver:
             self._routes[key] = route
 
     def resolve(self, next_hop: bytes) -> Resolved | None:
-        """The answer for ``next_hop`` (4 or 16 octets); None: no route leads there."""
+        """The answer for ``next_hop`` (4 or 16 octets, or link-local as :func:`on_link` gives it); None: no route leads there."""
         try:
             return self._answers[next_hop]
         except KeyError:
@@ -85,6 +85,11 @@ class Resolver:
         return None if answer is None else answer.cost
 
     def _look_up(self, next_hop: bytes) -> Resolved | None:
+        if is_link_local(next_hop):
+            ifindex = int.from_bytes(next_hop[16:], "big")
+            if ifindex not in self._usable:
+                return None
+            return Resolved((Way(next_hop[:16], ifindex),), 0, f"link {self.interface(ifindex)}")
         for length in self._lengths[4 if len(next_hop) == 4 else 6]:
             route = self._routes.get(_key(next_hop, length))
             if route is not None:
@@ -99,6 +104,31 @@ class Resolver:
             for next_hop, answer in self._answers.items()
             if answer is not None and any(way.ifindex == ifindex for way in answer.ways)
         )
+
+    def link_to(self, address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> int | None:
+        """The interface on whose link a neighbour is; 0: behind a router; None: there is no way to it."""
+        scope = address.scope_id if isinstance(address, ipaddress.IPv6Address) else None
+        if scope is not None:
+            return next((i for i, name in self._names.items() if name == scope and i in self._usable), None)
+        answer = self.resolve(address.packed)
+        if answer is None:
+            return None
+        return next((way.ifindex for way in answer.ways if way.gateway == address.packed), 0)
+
+    def own_next_hop(self, local: bytes, ifindex: int, version: int) -> bytes:
+        """What a neighbour on that link is told as next hop for routes of an IP version, ``local`` being the session's end here.
+
+        IPv6: the global address and the link-local one (RFC 2545 3), or the latter alone where the link has no global one. A session of
+        the other version takes an address of the link; where it has none, ``local`` itself.
+        """
+        there = [a.interface.ip for a in self._addresses if a.ifindex == ifindex and a.interface.version == version]
+        if version == 4:
+            return local if len(local) == 4 else next((ip.packed for ip in there), local)
+        own_global = next((ip.packed for ip in there if not ip.is_link_local), b"")
+        own_link_local = next((ip.packed for ip in there if ip.is_link_local), b"")
+        if len(local) == 4:
+            return own_global + own_link_local if own_global else local
+        return own_global + local if is_link_local(local) else local + own_link_local
 
     def is_own(self, address: bytes) -> bool:
         """Whether ``address`` (packed) is one of this node's."""
@@ -118,6 +148,19 @@ class Resolver:
         loopback = [a.interface.ip for a in mine if self._names.get(a.ifindex) == "lo"]
         found = loopback or [a.interface.ip for a in mine]
         return max((ipaddress.IPv4Address(ip.packed) for ip in found), default=None)
+
+
+def is_link_local(next_hop: bytes) -> bool:
+    """Whether the octets begin as a link-local IPv6 address (fe80::/10)."""
+    return len(next_hop) >= 16 and next_hop[0] == 0xFE and next_hop[1] & 0xC0 == 0x80
+
+
+def on_link(next_hop: bytes, ifindex: int) -> bytes:
+    """A received IPv6 next hop of 16 or 32 octets as it is resolved: the global address; where there is none the link-local one
+    with the link that it came over (20 octets)."""
+    if not (is_link_local(next_hop) or (len(next_hop) == 32 and not any(next_hop[:16]))):
+        return next_hop[:16]
+    return next_hop[-16:] + ifindex.to_bytes(4, "big") if ifindex else next_hop[-16:]
 
 
 def _key(address: bytes, length: int) -> Prefix:

@@ -121,6 +121,9 @@ def _neighbor_lines(row: dict[str, Any]) -> Iterable[tuple[str, str | Text]]:
     if restart := row.get("graceful_restart"):
         yield "Graceful restart", graceful_restart(restart, session)
     yield "Established", f"{row['established_count']} times, {row['transitions']} transitions"
+    if row["ttl_security"] is not None:
+        dropped = f"; {row['ttl_dropped']}" if "ttl_dropped" in row else ""
+        yield "TTL security", f"at most {row['ttl_security']} hops away (RFC 5082){dropped}"
     if row["key"]:
         yield "TCP MD5", "a key is set" + (f"; {row['md5']}" if "md5" in row else "")
     if bfd := row.get("bfd"):

@@ -19,7 +19,7 @@ from harness.bgp.prefixes import Family
 from harness.bgp.reload import running
 from harness.bgp.speaker import Speaker
 from harness.bgp.telling import address_text, advert_row, full_path_row, notification_fields, session_fields, ways_rows
-from harness.bgp.transport import md5_failures
+from harness.bgp.transport import md5_failures, ttl_failures
 
 TABLES = ("loc", "in", "out")
 LIMIT = 20_000
@@ -84,6 +84,7 @@ class Shows:
             "type": "iBGP" if config.remote_asn == adjacency.local_asn else "eBGP",
             "local_address": config.local_address,
             "ebgp_multihop": config.ebgp_multihop,
+            "ttl_security": config.ttl_security,
             "passive": config.passive,
             "description": config.description,
             "draining": adjacency.draining,
@@ -125,6 +126,8 @@ class Shows:
                 "reason": "the neighbour is shut down" if config.shutdown else "the BFD process has not told of it yet",
                 "hop_count": config.bfd.hop_count,
             }
+        if config.ttl_security is not None and (far := ttl_failures()):
+            row["ttl_dropped"] = f"{far} segments from too far away were dropped in this namespace"
         if row["key"] and peer.state is not State.ESTABLISHED and (dropped := md5_failures()):
             row["md5"] = f"{dropped} segments with a wrong or missing MD5 signature were dropped in this namespace"
         return row

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from ipaddress import IPv4Address, ip_address
+from ipaddress import IPv4Address
 from typing import TypeVar
 
 from harness.bgp import prefixes as nlri
@@ -283,7 +283,7 @@ class Speaker(Neighborhood):
         for family, network in list(self.networks.values()):
             self._settle_network(family, network)
         for adjacency in self.adjacencies.values():
-            if adjacency.config.fall_over and self.kernel.resolve(ip_address(adjacency.config.address).packed) is None:
+            if adjacency.config.fall_over and self.kernel.link_to(adjacency.config.address) is None:
                 adjacency.way_lost()
             elif not adjacency.is_up and not adjacency.config.shutdown:
                 adjacency.feed(signals.Retry())

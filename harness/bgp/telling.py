@@ -62,8 +62,8 @@ def _attributes_row(attributes: Attributes) -> dict[str, Any]:
 
 
 def address_text(packed: bytes) -> str | None:
-    """An address as text; None for the empty one of an own network."""
-    return str(ipaddress.ip_address(packed)) if packed else None
+    """An address as text; None for the empty one of an own network. Of an IPv6 next hop (RFC 2545 3) the first of its addresses."""
+    return str(ipaddress.ip_address(packed[:16])) if packed else None
 
 
 def ways_rows(ways: Ways, kernel: Kernel) -> list[dict[str, Any]]:

@@ -29,6 +29,7 @@ _TCP_MD5SIG = 14
 _MD5_RECORD = struct.Struct("=BBHi80s")
 _SOCKADDR_STORAGE = 128
 _MAX_HOPS = 255
+_IP_MINTTL, _IPV6_MINHOPCOUNT = 21, 73
 _INTERNETWORK_CONTROL = 0xC0  # RFC 4271 appendix E: IP precedence 6
 
 Feed = Callable[[str, signals.Input], None]
@@ -40,8 +41,8 @@ class TransportError(OSError):
 
 
 def ttl_of(neighbor: Neighbor, own_asn: int) -> int:
-    """TTL of a session's packets: 1 for a direct eBGP neighbour, the configured hops, the most for iBGP."""
-    if neighbor.remote_asn == (neighbor.local_asn or own_asn):
+    """TTL of a session's packets: 1 for a direct eBGP neighbour, the configured hops, the most for iBGP and with GTSM (RFC 5082)."""
+    if neighbor.ttl_security is not None or neighbor.remote_asn == (neighbor.local_asn or own_asn):
         return _MAX_HOPS
     return neighbor.ebgp_multihop or 1
 
@@ -61,12 +62,30 @@ def set_key(sock: AnySocket, address: str, key: bytes) -> None:
             raise
 
 
-def md5_failures() -> int:
-    """Segments that this namespace dropped for a wrong, missing or unexpected signature (the kernel counts no finer)."""
+def _dropped(*names: str) -> int:
+    """The sum of counters of this namespace's TCP."""
     with open("/proc/thread-self/net/netstat") as file:
         lines = [line.split() for line in file if line.startswith("TcpExt:")]
     counters = dict(zip(lines[0], lines[1], strict=True))
-    return sum(int(counters.get(f"TCPMD5{name}", 0)) for name in ("NotFound", "Unexpected", "Failure"))
+    return sum(int(counters.get(name, 0)) for name in names)
+
+
+def md5_failures() -> int:
+    """Segments that this namespace dropped for a wrong, missing or unexpected signature (the kernel counts no finer)."""
+    return _dropped("TCPMD5NotFound", "TCPMD5Unexpected", "TCPMD5Failure")
+
+
+def ttl_failures() -> int:
+    """Segments that this namespace dropped because they came from too far away (RFC 5082)."""
+    return _dropped("TCPMinTTLDrop")
+
+
+def _address_text(end: tuple[Any, ...]) -> str:
+    """The address of a socket's end as the configuration writes it: a link-local one with its interface."""
+    if len(end) == 4 and end[3]:
+        with contextlib.suppress(OSError):
+            return f"{end[0].partition('%')[0]}%{socket.if_indextoname(end[3])}"
+    return str(end[0])
 
 
 def _reason(error: OSError) -> str:
@@ -96,8 +115,8 @@ class Connection(asyncio.BufferedProtocol):
         self.transport = transport
         transport.set_write_buffer_limits(BUFFER_HIGH)
         local, remote = transport.get_extra_info("sockname"), transport.get_extra_info("peername")
-        self.remote = remote[0].partition("%")[0]
-        self._feed(self._name, signals.Connected(self._conn, self._outgoing, local[0], remote[0]))
+        self.remote = _address_text(remote)
+        self._feed(self._name, signals.Connected(self._conn, self._outgoing, _address_text(local), self.remote))
 
     def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002
         return self._buffer
@@ -193,6 +212,7 @@ class Transport:
             if family == socket.AF_INET6:
                 listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
             listener.bind((address, self._port))
+            self._reach(listener)
             # Keys first: a connection that came before its key would stay unsigned.
             for peer_address, key in self._keys.values():
                 if key is not None and (":" in peer_address) == (family == socket.AF_INET6):
@@ -212,6 +232,8 @@ class Transport:
             for name, neighbor in neighbors.items()
         }
         self._neighbors = dict(neighbors)
+        for listener in self._listeners:
+            self._reach(listener)
         signed = {address for address, key in self._keys.values() if key is not None}
         for address, key in before.values():
             if key is not None and address not in signed:
@@ -223,6 +245,14 @@ class Transport:
                 self._sign_listeners(address, key)
             for sock in self._sockets(name, address):
                 set_key(sock, address, key or b"")
+
+    def _reach(self, listener: socket.socket) -> None:
+        """A neighbour with GTSM may take no SYN-ACK that has a lower TTL."""
+        if any(neighbor.ttl_security is not None for neighbor in self._neighbors.values()):
+            if listener.family == socket.AF_INET6:
+                listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_UNICAST_HOPS, _MAX_HOPS)
+            else:
+                listener.setsockopt(socket.IPPROTO_IP, socket.IP_TTL, _MAX_HOPS)
 
     def _sign_listeners(self, address: str, key: bytes) -> None:
         for listener in self._listeners:
@@ -241,13 +271,14 @@ class Transport:
         with contextlib.suppress(BlockingIOError, ConnectionAbortedError):
             while True:
                 sock, remote = listener.accept()
-                found = self._accept_from(remote[0].partition("%")[0])
+                found = self._accept_from(_address_text(remote))
                 if found is None:
                     sock.close()
                     continue
                 name, conn = found
                 sock.setblocking(False)
                 self._tune(sock, self._neighbors[name])
+                self._secure(sock, self._neighbors[name])
                 self._run(name, conn, self._adopt(name, conn, sock, False))
 
     def _tune(self, sock: socket.socket, neighbor: Neighbor) -> None:
@@ -259,6 +290,16 @@ class Transport:
         else:
             sock.setsockopt(socket.IPPROTO_IP, socket.IP_TTL, ttl)
             sock.setsockopt(socket.IPPROTO_IP, socket.IP_TOS, _INTERNETWORK_CONTROL)
+
+    def _secure(self, sock: socket.socket, neighbor: Neighbor) -> None:
+        """RFC 5082: from now on nothing counts that came from further away. The handshake is not looked at: a neighbour that is not
+        listening yet refuses with any TTL, and nobody could finish a handshake that he does not see."""
+        if neighbor.ttl_security is not None:
+            least = _MAX_HOPS + 1 - neighbor.ttl_security
+            if sock.family == socket.AF_INET6:
+                sock.setsockopt(socket.IPPROTO_IPV6, _IPV6_MINHOPCOUNT, least)
+            else:
+                sock.setsockopt(socket.IPPROTO_IP, _IP_MINTTL, least)
 
     def _run(self, name: str, conn: int, work: Coroutine[Any, Any, None]) -> None:
         task = self._loop.create_task(work)
@@ -294,9 +335,12 @@ class Transport:
             if (key := self._keys[neighbor.name][1]) is not None:
                 set_key(sock, neighbor.address, key)
             self._tune(sock, neighbor)
+            address, _, interface = neighbor.address.partition("%")
+            scope = (0, socket.if_nametoindex(interface)) if interface else ()
             if neighbor.local_address is not None:
-                sock.bind((neighbor.local_address, 0))
-            await self._loop.sock_connect(sock, (neighbor.address, neighbor.port))
+                sock.bind((neighbor.local_address, 0, *scope))
+            await self._loop.sock_connect(sock, (address, neighbor.port, *scope))
+            self._secure(sock, neighbor)
         except OSError as error:
             sock.close()
             self._feed(neighbor.name, signals.ConnectFailed(conn, _reason(error)))

@@ -193,6 +193,9 @@ def _next_hop_fault(hop: bytes, whole: bytes) -> tuple[AttributeFault, ...]:
         bad = hop[0] in (0, 127) or hop[0] >= 224
     else:
         address = IPv6Address(hop[:16])
+        if len(hop) == 32 and address.is_unspecified:
+            # A speaker without a global address on the link says so, and means the link-local one.
+            address = IPv6Address(hop[16:])
         bad = address.is_unspecified or address.is_multicast or address.is_loopback
     if not bad:
         return ()

@@ -166,6 +166,12 @@ class MemoryKernel:
     def is_own(self, address: bytes) -> bool:
         return str(ipaddress.ip_address(address)) in self._world.shells[self._name].addresses
 
+    def link_to(self, address: str) -> int | None:
+        return None if self.resolve(ipaddress.ip_address(address).packed) is None else 1
+
+    def own_next_hop(self, local: bytes, ifindex: int, version: int) -> bytes:  # noqa: ARG002
+        return local
+
     def has_route(self, prefix: bytes, version: int) -> bool:  # noqa: ARG002
         return prefix in self.exact_routes
 

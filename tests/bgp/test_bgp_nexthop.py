@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from harness.bgp.nexthop import Resolved, Resolver
+from harness.bgp.nexthop import Resolved, Resolver, on_link
 from harness.net.fib import Way
 from harness.net.rtnl import AddressInfo, Hop, LinkInfo, Protocol, RouteInfo, RouteKind
 
@@ -131,3 +131,23 @@ def test_the_default_identifier_is_the_highest_loopback_address_else_the_highest
     loopbacks = [AddressInfo(1, ip_interface(text), 0) for text in ("127.0.0.1/8", "10.0.0.1/32", "10.0.0.9/32")]
     made.load([link(i) for i in LINKS], [*ADDRESSES, *loopbacks], [])
     assert str(made.default_identifier()) == "10.0.0.9"
+
+
+GLOBAL, LOCAL = ipaddress.ip_address("2001:db8::1").packed, ipaddress.ip_address("fe80::1").packed
+
+
+@pytest.mark.parametrize(
+    ("received", "link", "resolved"),
+    [
+        (GLOBAL, 7, GLOBAL),
+        (GLOBAL + LOCAL, 7, GLOBAL),
+        (LOCAL, 7, LOCAL + b"\0\0\0\7"),
+        (LOCAL + LOCAL, 7, LOCAL + b"\0\0\0\7"),
+        (bytes(16) + LOCAL, 7, LOCAL + b"\0\0\0\7"),
+        (LOCAL, 0, LOCAL),
+    ],
+    ids=["global", "both", "link-local", "twice", "unspecified and link-local", "no link"],
+)
+def test_a_received_next_hop_as_it_is_resolved(received: bytes, link: int, resolved: bytes) -> None:
+    """RFC 2545 3: 16 or 32 octets; the link-local address means something only together with its link."""
+    assert on_link(received, link) == resolved

@@ -389,6 +389,12 @@ class NodeKernel:
         node = self._node
         return str(IPv4Address(address[-4:])) in [link.address(node) for link in node.links]
 
+    def link_to(self, address: str) -> int | None:
+        return None if self.resolve(ip_address(address).packed) is None else 1
+
+    def own_next_hop(self, local: bytes, ifindex: int, version: int) -> bytes:  # noqa: ARG002
+        return local
+
     def has_route(self, prefix: bytes, version: int) -> bool:  # noqa: ARG002
         return False
 
