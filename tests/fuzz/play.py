@@ -335,6 +335,12 @@ class _Kernel:
     def is_own(self, address: bytes) -> bool:
         return address == _ROUTER_ID.packed
 
+    def link_to(self, address: str) -> int | None:  # noqa: ARG002
+        return 1
+
+    def own_next_hop(self, local: bytes, ifindex: int, version: int) -> bytes:  # noqa: ARG002
+        return local
+
     def has_route(self, prefix: bytes, version: int) -> bool:  # noqa: ARG002
         return False
 
