@@ -11,7 +11,7 @@ from typing import Any
 
 from harness.instruments import Load
 from harness.lab import Lab
-from harness.plan import Plan, Role
+from harness.plan import Plan, Role, Tunnel
 from harness.sequence.chart import folded
 from harness.sequence.streams import Exchange
 from harness.stream import LabEvent
@@ -81,13 +81,20 @@ def topology_of(plan: Plan, title: str) -> Topology:
     sessions: dict[frozenset[str], dict[str, str]] = {}
     for node in plan.nodes:
         # A tunnel is drawn once, from the device to the connection it is named after, in the order of the connections.
-        if node.tunnel is not None and node.role is Role.VPN and (far := owners.get(node.tunnel.remote)):
+        if node.tunnel is not None and node.role is Role.VPN and (far := _other_end(plan, node.tunnel)):
             tunnels.append({"a": far, "b": node.name, "name": node.tunnel.name})
         for neighbor in node.speaker.neighbors if node.speaker is not None else ():
             if far := owners.get(neighbor.address):
                 kind = "iBGP" if node.speaker is not None and neighbor.remote_asn == node.speaker.asn else "eBGP"
                 sessions.setdefault(frozenset((node.name, far)), {"a": node.name, "b": far, "kind": kind})
     return Topology(title, nodes, links, tuple(tunnels), tuple(sessions.values()))
+
+
+def _other_end(plan: Plan, tunnel: Tunnel) -> str | None:
+    """The node with the other end of a tunnel; several nodes may have its address."""
+    ends = {(node.tunnel.local, node.tunnel.remote): node.name for node in plan.nodes if node.tunnel is not None}
+    owners = {address: node for node, address in _addresses(plan)}
+    return ends.get((tunnel.remote, tunnel.local)) or owners.get(tunnel.remote)
 
 
 def _addresses(plan: Plan) -> list[tuple[str, str]]:

@@ -257,12 +257,16 @@ class Node:
 
 @dataclass(frozen=True, slots=True)
 class End:
-    """One end of a link: the interface as the node sees it."""
+    """One end of a link: the interface as the node sees it.
+
+    ``shared``: other nodes may have the same addresses, as those do that together stand for one device.
+    """
 
     node: str
     interface: str
     addresses: tuple[str, ...] = ()
     mtu: int | None = None
+    shared: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -344,7 +348,7 @@ def check(plan: Plan) -> None:
             if (end.node, end.interface) in interfaces:
                 raise PlanError(f"plan {plan.name}: {end.node} has two interfaces {end.interface!r}; rename one")
             interfaces.add((end.node, end.interface))
-            for address in end.addresses:
+            for address in () if end.shared else end.addresses:
                 host = str(ipaddress.ip_interface(address).ip)
                 if host in owners and owners[host] != end.node:
                     raise PlanError(

@@ -77,6 +77,7 @@ def estate(
     custom_routes: Sequence[str] = (),
     system_routes: Sequence[str] = (),
     mesh: bool = False,
+    one_device: bool = False,
     bgp: bool = True,
     timers: Timers = Timers(),
 ) -> VpnEstate:
@@ -84,7 +85,7 @@ def estate(
 
     ``local_asns`` are the gateways' in turn, ``data_centre_asns`` the devices'. ``networks`` has what a device advertises, by its name
     (default: both client blocks). vSwitch 2 uses a custom route table with ``custom_routes``; ``system_routes`` are custom entries of the
-    system table.
+    system table. With ``one_device`` all tunnels lead to one device: one customer gateway, one public address.
     """
     each = connections * tunnels
     numbers = range(1, gateways * each + 1)
@@ -104,14 +105,15 @@ def estate(
             VpnGateway(gateway_name(n), "vpc", automatic_advertisement, route_quota) for n in range(1, gateways + 1)
         ),
         customer_gateways=tuple(
-            CustomerGateway(f"Customer-Gateway{n}", f"198.51.100.{n}", _of(data_centre_asns, n)) for n in numbers
+            CustomerGateway(f"Customer-Gateway{n}", f"198.51.100.{n}", _of(data_centre_asns, n))
+            for n in ([1] if one_device else numbers)
         ),
         ipsec_connections=tuple(
             VpnConnection(
                 f"IPsec-VPN Connection {c}",
                 gateway_name((c - 1) // connections + 1),
                 tuple(
-                    _tunnel(c, part, tunnels, local_asns[(c - 1) // connections % len(local_asns)])
+                    _tunnel(c, part, tunnels, local_asns[(c - 1) // connections % len(local_asns)], one_device)
                     for part in range(tunnels)
                 ),
                 bgp=bgp,
@@ -129,6 +131,7 @@ def estate(
                         _of(data_centre_asns, n),
                         local_asns[(n - 1) // each % len(local_asns)],
                         tuple(networks.get(f"gw{n}", CLIENT_BLOCKS)),
+                        one_device,
                     )
                     for n in numbers
                 ),
@@ -149,13 +152,13 @@ def _of(asns: Sequence[int], number: int) -> int:
     return asns[(number - 1) % len(asns)]
 
 
-def _tunnel(connection: int, part: int, tunnels: int, local_asn: int) -> VpnTunnel:
+def _tunnel(connection: int, part: int, tunnels: int, local_asn: int, one_device: bool) -> VpnTunnel:
     number = (connection - 1) * tunnels + part + 1
     return VpnTunnel(
         tunnel_node(connection, part),
         f"203.0.113.{10 + number}",
         key(number),
-        f"Customer-Gateway{number}",
+        f"Customer-Gateway{1 if one_device else number}",
         f"169.254.{9 + number}.0/30",
         f"169.254.{9 + number}.1",
         local_asn,
@@ -164,10 +167,10 @@ def _tunnel(connection: int, part: int, tunnels: int, local_asn: int) -> VpnTunn
     )
 
 
-def _device(number: int, asn: int, neighbor_asn: int, networks: tuple[str, ...]) -> GatewayDevice:
+def _device(number: int, asn: int, neighbor_asn: int, networks: tuple[str, ...], one_device: bool) -> GatewayDevice:
     return GatewayDevice(
         name=f"gw{number}",
-        public_address=f"198.51.100.{number}",
+        public_address=f"198.51.100.{1 if one_device else number}",
         provider_next_hop=f"192.0.2.{170 + number}",
         private_address=f"192.168.50.{10 + number}",
         clients_next_hop=f"192.168.50.{110 + number}",

@@ -6,12 +6,13 @@ devices and the rest of the data centre speak with each other is this project's 
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable
 from ipaddress import IPv4Interface, IPv4Network
 
 from harness.cloud.resources import DataCentre, GatewayDevice, Timers
 from harness.cloud.sites import attach_clients, bgp_identifier
-from harness.plan import End, Link, Neighbor, Node, Role, Route, Rule, Speaker, Tunnel
+from harness.plan import End, Link, Neighbor, Node, Role, Route, RoutingTable, Rule, Speaker, Tunnel
 
 #: Where the provider's routers answer towards the cloud's gateways (RFC 5737).
 PROVIDER_CLOUD_SIDE = "192.0.2.254"
@@ -86,6 +87,7 @@ def _device(centre: DataCentre, device: GatewayDevice, timers: Timers, session: 
         export=(*behind, *_NO_NETWORKS),
     )
     others = [each for each in centre.devices if each is not device] if centre.mesh else []
+    shares = any(each is not device and each.public_address == device.public_address for each in centre.devices)
     mesh = tuple(
         Neighbor(
             each.name,
@@ -99,7 +101,7 @@ def _device(centre: DataCentre, device: GatewayDevice, timers: Timers, session: 
     )
     speaker = Speaker(
         device.asn,
-        bgp_identifier((device.public_address, device.private_address)),
+        bgp_identifier((device.private_address,) if shares else (device.public_address, device.private_address)),
         (cloud, inner, *mesh),
         device.networks,
         hold_time=timers.hold_time,
@@ -157,12 +159,29 @@ def attach_internet(
     """The internet: a cable to each device, and one to each of the cloud's ``ends``, (node, public address)."""
     devices = [device for centre in centres for device in centre.devices]
     ends = tuple(ends)
-    routes = [Route(f"{device.public_address}/32", device=f"to-{device.name}") for device in devices]
+    shared = {address for address, count in Counter(device.public_address for device in devices).items() if count > 1}
+    routes = [Route(f"{device.public_address}/32", device=f"to-{device.name}") for device in devices[::-1]]
     routes += [Route(f"{address}/32", device=f"to-{node}") for node, address in ends]
-    nodes.append(Node("internet", Role.INTERNET, "Internet", "Internet", routes=tuple(routes), forwarding=True))
+    tables = []
+    for number, device in enumerate((each for each in devices if each.public_address in shared), 1000):
+        # One device with several tunnels is several nodes with one address: what is for it goes by where it comes from.
+        tables.append(RoutingTable(f"to {device.name}", number, sources=(f"{device.gateway_address}/32",)))
+        routes.append(Route(f"{device.public_address}/32", device=f"to-{device.name}", table=number))
+    nodes.append(
+        Node(
+            "internet",
+            Role.INTERNET,
+            "Internet",
+            "Internet",
+            routes=tuple(routes),
+            forwarding=True,
+            tables=tuple(tables),
+        )
+    )
     for device in devices:
         near = End("internet", f"to-{device.name}", (f"{device.provider_next_hop}/32",))
-        links.append(Link(End(device.name, "outside1", (f"{device.public_address}/32",)), near))
+        outside = End(device.name, "outside1", (f"{device.public_address}/32",), shared=device.public_address in shared)
+        links.append(Link(outside, near))
     for node, address in ends:
         near = End("internet", f"to-{node}", (f"{PROVIDER_CLOUD_SIDE}/32",))
         links.append(Link(near, End(node, "internet", (f"{address}/32",))))

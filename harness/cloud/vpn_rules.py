@@ -1,26 +1,25 @@
 """The document's rules for VPN gateways, one small function a rule, all listed in :data:`RULES`.
 
 A rule yields findings and never raises; :func:`validate` runs them all. Source: "VPN Gateway: configure BGP dynamic routing"; what
-it says nothing of (†) is marked in docs/requirements.md. A rule about the order of two acts is in ``harness.cloud.vpn_changes``.
+it says nothing of (†) is marked in docs/requirements.md.
+Rules of words and names are in ``harness.cloud.vpn_site_rules``.
 Tunnel blocks are those of VPN-17, which leaves 169.254.6.0/30 free; a transit router's (ECMP-8, ``harness.cloud.rules``) does not.
 """
 
 from __future__ import annotations
 
 import itertools
-from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv4Network, ip_network
+from ipaddress import IPv4Network, ip_network
 
 from harness.cloud.findings import Finding, Severity, judge, refuse_errors
-from harness.cloud.resources import CustomerGateway, GatewayDevice
+from harness.cloud.resources import CustomerGateway
 from harness.cloud.rules import KEY, asn_of_device_matches, blocks_do_not_overlap, vswitches_lie_in_their_vpc
 from harness.cloud.vpn import (
     BGP_REGIONS,
     CLOSING_DOWN,
     SHARED_ADDRESSES,
-    CustomRoute,
     SharedAddressRoutes,
     VpnEstate,
     VpnGateway,
@@ -29,6 +28,7 @@ from harness.cloud.vpn import (
     tunnel_words,
     tunnels_of,
 )
+from harness.cloud.vpn_site_rules import FIRST, addresses_have_one_owner, devices_of
 
 Rule = Callable[[VpnEstate], Iterator[Finding]]
 
@@ -58,93 +58,6 @@ def require_valid(estate: VpnEstate) -> list[Finding]:
     return refuse_errors(validate(estate))
 
 
-# ------------------------------------------------------------------------------------------------------ words and addresses
-
-
-def blocks_are_blocks(estate: VpnEstate) -> Iterator[Finding]:
-    named = [(f"VPC {vpc.name}", vpc.cidr) for vpc in estate.vpcs]
-    named += [(f"vSwitch {vswitch.name}", vswitch.cidr) for vpc in estate.vpcs for vswitch in vpc.vswitches]
-    named += [(f"data centre {centre.name}", block) for centre in estate.data_centres for block in centre.blocks]
-    named += [(f"device {d.name}", n) for d in _devices(estate) for n in (*d.blocks, *d.networks)]
-    named += [(f"route table {table.name}", each.prefix) for table in estate.route_tables for each in table.routes]
-    named += [("system route table", route.prefix) for route in estate.system_routes]
-    for owner, text in named:
-        try:
-            IPv4Network(text)
-        except ValueError as error:
-            yield Finding(owner, f"CIDR block: {error}", "ECMP-1", "Give an IPv4 block without host bits")
-
-
-def addresses_are_addresses(estate: VpnEstate) -> Iterator[Finding]:
-    named = [(tunnel_words(c, t), "gateway IP address", t.gateway_address) for c, t in tunnels_of(estate)]
-    named += [(g.name, "IP address", g.address) for g in estate.customer_gateways]
-    named += [
-        (tunnel_words(c, t), "local BGP IP address", t.local_bgp_address)
-        for c, t in tunnels_of(estate)
-        if t.local_bgp_address is not None
-    ]
-    for owner, field, text in named:
-        try:
-            IPv4Address(text)
-        except ValueError as error:
-            yield Finding(owner, f"{field}: {error}", "VPN-17", "Give an IPv4 address")
-
-
-def names_are_unique(estate: VpnEstate) -> Iterator[Finding]:
-    named = {
-        "VPC": [vpc.name for vpc in estate.vpcs],
-        "VPN gateway": [gateway.name for gateway in estate.vpn_gateways],
-        "customer gateway": [gateway.name for gateway in estate.customer_gateways],
-        "IPsec connection": [connection.name for connection in estate.ipsec_connections],
-        "tunnel node": [tunnel.node for _, tunnel in tunnels_of(estate)],
-        "gateway IP address": [tunnel.gateway_address for _, tunnel in tunnels_of(estate)],
-        "route table": [table.name for table in estate.route_tables],
-        "device": [device.name for device in _devices(estate)],
-    }
-    for kind, names in named.items():
-        for name, count in Counter(names).items():
-            if count > 1:
-                yield Finding(f"{kind} {name}", f"{count} have this name", "VPN-24", "Rename all but one")
-
-
-def references_exist(estate: VpnEstate) -> Iterator[Finding]:
-    vpcs = {vpc.name for vpc in estate.vpcs}
-    gateways = {gateway.name: gateway for gateway in estate.vpn_gateways}
-    customers = {gateway.name for gateway in estate.customer_gateways}
-    wanted = [(f"VPN gateway {g.name}", "VPC", g.vpc, vpcs, "VPN-1") for g in estate.vpn_gateways]
-    wanted += [(c.name, "VPN gateway", c.vpn_gateway, set(gateways), "VPN-6") for c in estate.ipsec_connections]
-    wanted += [
-        (tunnel_words(c, t), "customer gateway", t.customer_gateway, customers, "VPN-16")
-        for c, t in tunnels_of(estate)
-        if t.customer_gateway is not None
-    ]
-    wanted += [(f"route table {t.name}", "VPC", t.vpc, vpcs, "VPN-1") for t in estate.route_tables]
-    entries: list[tuple[str, CustomRoute, str | None]] = []
-    entries += [(f"route table {t.name}", r, t.vpc) for t in estate.route_tables for r in t.routes]
-    entries += [("system route table", r, None) for r in estate.system_routes]
-    wanted += [(owner, "VPN gateway", r.vpn_gateway, set(gateways), "VPN-1") for owner, r, _ in entries]
-    wanted += [
-        (f"VPC {a.vpc}", "CEN instance", a.cen, {c.name for c in estate.cens}, "VPN-11") for a in estate.cen_attachments
-    ]
-    wanted += [(f"CEN instance {a.cen}", "VPC", a.vpc, vpcs, "VPN-11") for a in estate.cen_attachments]
-    for owner, kind, name, known, spec in wanted:
-        if name not in known:
-            remedy = f"Choose {' or '.join(sorted(known))}" if known else "Create it first"
-            yield Finding(owner, f"{kind} {name!r} does not exist", spec, remedy)
-    for owner, route, vpc in entries:
-        gateway = gateways.get(route.vpn_gateway)
-        if gateway is not None and vpc is not None and gateway.vpc != vpc:
-            rule = f"next hop {gateway.name} of {route.prefix} is a gateway of VPC {gateway.vpc}"
-            yield Finding(owner, rule, "VPN-1", f"Choose a VPN gateway of VPC {vpc}")
-
-
-def connections_have_one_or_two_tunnels(estate: VpnEstate) -> Iterator[Finding]:
-    for connection in estate.ipsec_connections:
-        if not 1 <= len(connection.tunnels) <= 2:
-            rule = f"it has {len(connection.tunnels)} tunnels"
-            yield Finding(connection.name, rule, "VPN-24", "Give it one tunnel, or a primary and a secondary")
-
-
 # ---------------------------------------------------------------------------------------------------------------- gateways
 
 
@@ -166,7 +79,7 @@ def gateways_support_bgp(estate: VpnEstate) -> Iterator[Finding]:
     for gateway in _with_bgp(estate):
         if not gateway.supports_bgp:
             rule = "this version of the VPN gateway does not support BGP dynamic routing"
-            yield Finding(_gateway(gateway), rule, "VPN-21", "Upgrade the VPN gateway first")
+            yield Finding(_gateway(gateway), rule, "VPN-21", "Upgrade the VPN gateway first", field="supports_bgp")
 
 
 def gateways_have_no_bgp_peers(estate: VpnEstate) -> Iterator[Finding]:
@@ -176,7 +89,11 @@ def gateways_have_no_bgp_peers(estate: VpnEstate) -> Iterator[Finding]:
             same = f", a VPN gateway of VPC {vpcs[peer]}" if peer in vpcs else ""
             rule = f"{peer}{same}, cannot be its BGP peer: VPN gateways do not advertise routes to each other"
             yield Finding(
-                _gateway(gateway), rule, "VPN-8", "Connect each gateway to the data centre by a connection of its own"
+                _gateway(gateway),
+                rule,
+                "VPN-8",
+                "Connect each gateway to the data centre by a connection of its own",
+                field="bgp_peers",
             )
 
 
@@ -184,7 +101,13 @@ def route_quotas_are_positive(estate: VpnEstate) -> Iterator[Finding]:
     for gateway in estate.vpn_gateways:
         if gateway.route_quota < 1:
             rule = f"route quota {gateway.route_quota} is not positive"
-            yield Finding(_gateway(gateway), rule, "VPN-3", "Leave it out for 50, or give what the ticket granted")
+            yield Finding(
+                _gateway(gateway),
+                rule,
+                "VPN-3",
+                "Leave it out for 50, or give what the ticket granted",
+                field="route_quota",
+            )
 
 
 def route_quotas_are_enough(estate: VpnEstate) -> Iterator[Finding]:
@@ -247,7 +170,7 @@ def tunnels_are_complete(estate: VpnEstate) -> Iterator[Finding]:
         words = tunnel_words(connection, tunnel)
         if tunnel.customer_gateway is None:
             remedy = "Choose a customer gateway for each tunnel" if connection.dual else "Choose a customer gateway"
-            yield Finding(words, "it has no customer gateway", "VPN-24", remedy)
+            yield Finding(words, "it has no customer gateway", "VPN-24", remedy, field="customer_gateway")
         if connection.bgp and (tunnel.tunnel_cidr is None or tunnel.local_bgp_address is None):
             missing = "tunnel CIDR block" if tunnel.tunnel_cidr is None else "local BGP IP address"
             remedy = "Give the BGP settings of each tunnel" if connection.dual else "Give it, or disable BGP"
@@ -259,7 +182,7 @@ def keys_are_legal(estate: VpnEstate) -> Iterator[Finding]:
         if not KEY.fullmatch(tunnel.key):
             rule = "the pre-shared key is not 1 to 100 of the letters, digits and special characters allowed"
             remedy = "Use no space, no double quote and at most 100 characters"
-            yield Finding(tunnel_words(connection, tunnel), rule, "ECMP-5", remedy)
+            yield Finding(tunnel_words(connection, tunnel), rule, "ECMP-5", remedy, field="key")
 
 
 def customer_gateways_have_asns(estate: VpnEstate) -> Iterator[Finding]:
@@ -268,7 +191,7 @@ def customer_gateways_have_asns(estate: VpnEstate) -> Iterator[Finding]:
         if connection.bgp and gateway is not None and gateway.asn is None:
             rule = f"BGP is enabled, but customer gateway {gateway.name} has no ASN"
             remedy = "Delete the customer gateway and create it again with the ASN of the data centre"
-            yield Finding(tunnel_words(connection, tunnel), rule, "VPN-16", remedy)
+            yield Finding(tunnel_words(connection, tunnel), rule, "VPN-16", remedy, field="customer_gateway")
 
 
 def asns_are_legal(estate: VpnEstate) -> Iterator[Finding]:
@@ -337,7 +260,9 @@ def tunnel_blocks_are_allowed(estate: VpnEstate) -> Iterator[Finding]:
             block = IPv4Network(tunnel.tunnel_cidr)
             if block in owners:
                 rule = f"tunnel CIDR block {block} is used by {owners[block]} already"
-                yield Finding(words, rule, "VPN-17", "Give every tunnel of a VPN gateway a block of its own")
+                yield Finding(
+                    words, rule, "VPN-17", "Give every tunnel of a VPN gateway a block of its own", field="tunnel_cidr"
+                )
             owners[block] = words
 
 
@@ -345,18 +270,21 @@ def _tunnel_block(words: str, text: str) -> Finding | None:
     try:
         block = IPv4Network(text)
     except ValueError as error:
-        return Finding(words, f"tunnel CIDR block: {error}", "VPN-17", "Give a /30 inside 169.254.0.0/16")
+        return Finding(
+            words, f"tunnel CIDR block: {error}", "VPN-17", "Give a /30 inside 169.254.0.0/16", field="tunnel_cidr"
+        )
     if block.prefixlen != 30 or not block.subnet_of(_LINK_LOCAL):
         rule = f"tunnel CIDR block {block} is not a /30 inside 169.254.0.0/16"
-        return Finding(words, rule, "VPN-17", "Choose a /30 such as 169.254.10.0/30")
+        return Finding(words, rule, "VPN-17", "Choose a /30 such as 169.254.10.0/30", field="tunnel_cidr")
     if str(block) in RESERVED_TUNNEL_BLOCKS:
         rule = f"tunnel CIDR block {block} is reserved"
-        return Finding(words, rule, "VPN-17", f"Choose another than {', '.join(RESERVED_TUNNEL_BLOCKS)}")
+        remedy = f"Choose another than {', '.join(RESERVED_TUNNEL_BLOCKS)}"
+        return Finding(words, rule, "VPN-17", remedy, field="tunnel_cidr")
     return None
 
 
 def local_bgp_addresses_are_hosts(estate: VpnEstate) -> Iterator[Finding]:
-    ends = {device.gateway_address: device for device in _devices(estate)}
+    ends = {device.gateway_address: device for device in devices_of(estate)}
     for connection, tunnel in tunnels_of(estate):
         words = tunnel_words(connection, tunnel)
         if tunnel.local_bgp_address is None or tunnel.tunnel_cidr is None or _tunnel_block(words, tunnel.tunnel_cidr):
@@ -367,10 +295,10 @@ def local_bgp_addresses_are_hosts(estate: VpnEstate) -> Iterator[Finding]:
         free = [host for host in hosts if host != peer]
         if tunnel.local_bgp_address not in hosts:
             rule = f"local BGP IP address {tunnel.local_bgp_address} is not a host address of {tunnel.tunnel_cidr}"
-            yield Finding(words, rule, "VPN-23", f"Choose {' or '.join(free)}")
+            yield Finding(words, rule, "VPN-23", f"Choose {' or '.join(free)}", field="local_bgp_address")
         elif tunnel.local_bgp_address == peer and device is not None:
             rule = f"local BGP IP address {peer} is that of the peer, device {device.name}"
-            yield Finding(words, rule, "VPN-23", f"Choose {' or '.join(free)}")
+            yield Finding(words, rule, "VPN-23", f"Choose {' or '.join(free)}", field="local_bgp_address")
 
 
 def bgp_goes_with_destination_routing(estate: VpnEstate) -> Iterator[Finding]:
@@ -378,7 +306,7 @@ def bgp_goes_with_destination_routing(estate: VpnEstate) -> Iterator[Finding]:
         if connection.bgp and connection.routing_mode != "destination":
             rule = "BGP is enabled with a routing mode that is not destination-based"
             remedy = "Set the routing mode to destination routing mode"
-            yield Finding(connection.name, rule, "VPN-15", remedy, Severity.WARNING)
+            yield Finding(connection.name, rule, "VPN-15", remedy, Severity.WARNING, "routing_mode")
 
 
 def destinations_do_not_conflict(estate: VpnEstate) -> Iterator[Finding]:
@@ -411,7 +339,7 @@ def advertised_routes_are_accepted(estate: VpnEstate) -> Iterator[Finding]:
 
 
 def tunnels_end_at_devices(estate: VpnEstate) -> Iterator[Finding]:
-    told = {device.gateway_address for device in _devices(estate)}
+    told = {device.gateway_address for device in devices_of(estate)}
     for connection, tunnel in tunnels_of(estate):
         if tunnel.gateway_address not in told:
             rule = f"no device of a data centre has {tunnel.gateway_address} as its peer: the tunnel stays down"
@@ -464,11 +392,7 @@ def conflicts_of(estate: VpnEstate, gateway: VpnGateway) -> list[Conflict]:
 
 def _offered(estate: VpnEstate, tunnel: VpnTunnel) -> tuple[str, ...]:
     """What the device at the other end of a tunnel advertises."""
-    return next((d.networks for d in _devices(estate) if d.gateway_address == tunnel.gateway_address), ())
-
-
-def _devices(estate: VpnEstate) -> list[GatewayDevice]:
-    return [device for centre in estate.data_centres for device in centre.devices]
+    return next((d.networks for d in devices_of(estate) if d.gateway_address == tunnel.gateway_address), ())
 
 
 def _customer(estate: VpnEstate, tunnel: VpnTunnel) -> CustomerGateway | None:
@@ -495,16 +419,8 @@ def _gateway(gateway: VpnGateway) -> str:
     return f"VPN gateway {gateway.name}"
 
 
-#: Words and addresses: the other rules read them and would trip over a broken one.
-FIRST: tuple[Rule, ...] = (
-    blocks_are_blocks,
-    addresses_are_addresses,
-    names_are_unique,
-    references_exist,
-    connections_have_one_or_two_tunnels,
-)
-
 RULES: tuple[Rule, ...] = (
+    addresses_have_one_owner,
     blocks_do_not_overlap,
     vswitches_lie_in_their_vpc,
     regions_support_bgp,

@@ -25,7 +25,8 @@ from harness.cloud.vpn import (
     VpnEstate,
     VpnTunnel,
 )
-from harness.cloud.vpn_rules import FIRST, RESERVED_TUNNEL_BLOCKS, RULES, refused_by, validate
+from harness.cloud.vpn_rules import RESERVED_TUNNEL_BLOCKS, RULES, refused_by, validate
+from harness.cloud.vpn_site_rules import FIRST
 from harness.cloud.vpn_status import BGP_DISABLED, UNAVAILABLE, tunnel_status
 from topologies import vpn_gateway
 
@@ -94,6 +95,14 @@ def second_table(vswitch: str) -> Change:
     return change
 
 
+def timers(**changes: Any) -> Change:
+    return lambda estate: replace(estate, timers=replace(estate.timers, **changes))
+
+
+def lan(block: str) -> Change:
+    return lambda estate: replace(estate, data_centres=(replace(estate.data_centres[0], lan=block),))
+
+
 def two_vpcs(estate: VpnEstate) -> VpnEstate:
     """The second gateway moves to a VPC of its own, on the same CEN instance."""
     other = replace(estate.vpcs[0], name="vpc2", cidr="10.8.0.0/16", vswitches=(), instances=())
@@ -119,6 +128,20 @@ BROKEN: list[tuple[Change, dict[str, Any], str, str, str, str]] = [
     (tunnel(1, node="vpn1a"), {}, "tunnel node vpn1a", "2 have this name", "VPN-24", "Rename"),
     (connection(vpn_gateway="none"), {}, "IPsec-VPN Connection 1", "'none' does not exist", "VPN-6", "vpngw"),
     (tunnel(customer_gateway="none"), {}, PRIMARY, "'none' does not exist", "VPN-16", "Customer-Gateway1"),
+    (tunnel(node="a tunnel"), {}, PRIMARY, "'a tunnel' cannot name a node", "VPN-24", "1 to 12 letters"),
+    (gateway(name="é"), {}, "VPN gateway é", "cannot name a node", "VPN-24", "1 to 32 letters"),
+    (tunnel(node="ecs"), {}, PRIMARY, "its node 'ecs' has the name of a node of VPC vpc", "VPN-24", "Rename one"),
+    (timers(hold_time=2), {}, "timers", "hold_time 2 is not 0 or 3 to 65535", "BGP-15", "0 or 3 to"),
+    (
+        vpc(cidr="198.18.0.0/16", vswitches=(), instances=()),
+        {"tunnels": 1},
+        "VPC vpc",
+        "overlaps 198.18.0.0/15",
+        "ECMP-1",
+        "another",
+    ),
+    (customer(address="203.0.113.11"), {}, "Customer-Gateway1", f"is that of {PRIMARY}", "ECMP-3", "of the device"),
+    (lan("192.168.50.0/25"), {}, "data centre dc", "has no room for 2 devices", "ECMP-2", "/24 or larger"),
     (connection(tunnels=()), {}, "IPsec-VPN Connection 1", "it has 0 tunnels", "VPN-24", "a primary and a secondary"),
     (region(Region.CHENGDU), {}, "VPN gateway vpngw", "not supported in China (Chengdu)", "VPN-18", "Jakarta"),
     (gateway(supports_bgp=False), {}, "VPN gateway vpngw", "this version", "VPN-21", "Upgrade the VPN gateway"),
@@ -263,14 +286,8 @@ WARNED: list[tuple[Change, dict[str, Any], str, str, str, str]] = [
         "Configure",
     ),
     (
-        lambda estate: replace(
-            estate,
-            ipsec_connections=tuple(
-                replace(c, tunnels=(replace(c.tunnels[0], customer_gateway="Customer-Gateway1"),))
-                for c in estate.ipsec_connections
-            ),
-        ),
-        {"gateways": 2, "tunnels": 1, "local_asns": (45104, 65001)},
+        no_change,
+        {"gateways": 2, "tunnels": 1, "local_asns": (45104, 65001), "one_device": True},
         "VPC vpc",
         "customer gateway Customer-Gateway1 with different local ASNs (vpngw as AS 45104, vpngw2 as AS 65001)",
         "VPN-9",

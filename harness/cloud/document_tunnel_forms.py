@@ -1,0 +1,212 @@
+"""What the documents ``vpn_gateway:`` and ``ipsec:`` have in common: customer gateways, algorithms, VPCs, the data centre.
+
+Which values are legal is for ``harness.cloud.rules`` and ``harness.cloud.vpn_rules``; ranges stand here too, but only for editors.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from ipaddress import IPv4Address, IPv4Interface, IPv4Network
+from typing import Any, Literal
+
+from pydantic import Field
+
+from harness.cloud.document_shape import Form
+from harness.cloud.resources import Ecs, GatewayDevice, Region, Timers, Vpc, VSwitch
+from harness.plan import Esp, Ike
+
+Encryption = Literal["aes", "aes192", "aes256", "3des"]
+Integrity = Literal["md5", "sha1", "sha256", "sha384", "sha512"]
+Group = Literal["group1", "group2", "group5", "group14"]
+
+ASN: dict[str, Any] = {"minimum": 1, "maximum": 4294967295}
+REGIONS: dict[str, Any] = {"enum": [str(region) for region in Region]}
+KEY_DESCRIPTION = "pre-shared key, 1 to 100 characters; default: 16 random ones"
+
+
+class IkeForm(Form):
+    """IKE of a tunnel."""
+
+    encryption: Encryption = Field("aes", description="encryption algorithm")
+    integrity: Integrity = Field("sha1", description="authentication algorithm")
+    prf: Integrity | None = Field(None, description="default: as integrity")
+    dh_group: Group = Field("group14", description="Diffie-Hellman group")
+    lifetime: int = Field(86400, description="seconds")
+
+    def value(self) -> Ike:
+        return Ike(self.encryption, self.integrity, self.prf or self.integrity, self.dh_group, self.lifetime)
+
+
+class IpsecForm(Form):
+    """ESP of a tunnel."""
+
+    encryption: Encryption = Field("aes", description="encryption algorithm")
+    integrity: Integrity = Field("sha1", description="authentication algorithm")
+    pfs: Group | None = Field("group14", description="group of a rekey; null: no perfect forward secrecy")
+    lifetime: int = Field(86400, description="seconds")
+
+    def value(self) -> Esp:
+        return Esp(self.encryption, self.integrity, self.pfs, self.lifetime)
+
+
+class CustomerGatewayForm(Form):
+    """A customer gateway: the device's public address and ASN as the cloud knows them."""
+
+    name: str = Field(description="its name")
+    address: str = Field(description="public address of the device")
+    asn: int | None = Field(None, description="ASN of the data centre; BGP needs it", json_schema_extra=ASN)
+
+
+class VSwitchForm(Form):
+    """A vSwitch of a VPC, with one ECS instance."""
+
+    name: str = Field(description="its name")
+    cidr: str = Field(description="its block")
+    zone: str = Field("H", description="its zone")
+    instance: str | None = Field(None, description="address of the instance; default: the block's first host")
+
+
+class TunnelTimersForm(Form):
+    """Timers that no document gives."""
+
+    hold_time: int = Field(90, description="hold time in seconds that speakers propose; 0 or 3 to 65535")
+    connect_retry_time: int = Field(120, description="ConnectRetryTime in seconds")
+    dpd_delay: float = Field(30.0, description="seconds of silence after which a peer is asked whether it lives")
+    retransmit_timeout: float = Field(4.0, description="seconds between retransmissions of IKE")
+    retransmit_tries: int = Field(5, description="retransmissions after which a peer is called dead")
+
+    def value(self) -> Timers:
+        return Timers(**self.model_dump())
+
+
+class DeviceForm(Form):
+    """A gateway device of the data centre where it is to differ from what the cloud's side expects of it."""
+
+    connection: str = Field(description="the IPsec connection at whose other end it is")
+    tunnel: Literal["primary", "secondary"] = Field("primary", description="which of two tunnels")
+    name: str | None = Field(
+        None, description="its name and its node's; default: gw1, gw2, ... in the order of the tunnels"
+    )
+    asn: int | None = Field(None, description="its ASN; default: the customer gateway's", json_schema_extra=ASN)
+    neighbor_asn: int | None = Field(None, description="the cloud's ASN as it was told", json_schema_extra=ASN)
+    pre_shared_key: str | None = Field(None, repr=False, description="its key; default: the tunnel's")
+    gateway_address: str | None = Field(None, description="the cloud's address as it was told")
+    networks: list[str] | None = Field(
+        None, description="what it advertises; default: all client blocks", max_length=512
+    )
+    blocks: list[str] = Field([], description="client blocks behind the device itself", max_length=4)
+    ike: IkeForm | None = Field(None, description="default: as the tunnel")
+    ipsec: IpsecForm | None = Field(None, description="default: as the tunnel")
+
+
+class DataCentreForm(Form):
+    """The data centre: client blocks, a LAN, and a gateway device at the other end of each tunnel."""
+
+    name: str = Field("dc", description="its name")
+    asn: int | None = Field(None, description="ASN of its router; default: the devices'", json_schema_extra=ASN)
+    blocks: list[str] = Field(["192.168.0.0/24"], description="blocks of its clients", min_length=1, max_length=16)
+    lan: str = Field("192.168.50.0/24", description="the block between its router and its devices, a /24 or larger")
+    mesh: bool = Field(False, description="do its devices speak BGP with one another too?")
+    devices: list[DeviceForm] = Field([], description="devices that differ from the defaults", max_length=64)
+
+
+class Expected(Form):
+    """What the cloud's side expects of the device at a tunnel's other end."""
+
+    connection: str
+    part: int
+    customer_address: str
+    asn: int
+    gateway_address: str
+    tunnel_cidr: str | None
+    local_bgp_address: str | None
+    local_asn: int
+    key: str = Field(repr=False)
+    ike: Any
+    esp: Any
+
+
+def regional(text: str) -> Region:
+    """The region of a name; Hangzhou where it is none, which a finding of the document says."""
+    return Region(text) if text in list(Region) else Region.HANGZHOU
+
+
+def vpc_of(name: str, region: Region, cidr: str, vswitches: Sequence[VSwitchForm], first: int) -> Vpc:
+    """The VPC with an instance in every vSwitch that has room: ecs, ecs2, ... from ``first`` on. Without vSwitches two are made."""
+    forms = list(vswitches) or [
+        VSwitchForm(name=f"vSwitch {n}", cidr=block, zone=zone)
+        for n, (block, zone) in enumerate(zip(_first_blocks(cidr), ("H", "I"), strict=False), 1)
+    ]
+    instances = []
+    for number, form in enumerate(forms, first):
+        address = form.instance or _first_host(form.cidr)
+        if address is not None:
+            instances.append(Ecs("ecs" if number == 1 else f"ecs{number}", form.name, address))
+    switches = tuple(VSwitch(form.name, form.cidr, form.zone) for form in forms)
+    return Vpc(name, region, cidr, switches, tuple(instances))
+
+
+def devices_of(form: DataCentreForm, tunnels: Sequence[Expected]) -> tuple[GatewayDevice, ...]:
+    """A device for each tunnel, as the cloud expects it but for what the form says of it."""
+    told = {(device.connection, device.tunnel): device for device in form.devices}
+    lan = network_of(form.lan) or IPv4Network("192.168.50.0/24")
+    own = DeviceForm(connection="")
+    found = []
+    for number, tunnel in enumerate(tunnels, 1):
+        differs = told.get((tunnel.connection, ("primary", "secondary")[min(tunnel.part, 1)]), own)
+        near, far = _ends(tunnel)
+        asn = tunnel.asn if differs.asn is None else differs.asn
+        device = GatewayDevice(
+            name=differs.name or f"gw{number}",
+            public_address=tunnel.customer_address,
+            provider_next_hop=f"192.0.2.{1 + (169 + number) % 252}",
+            private_address=_host(lan, 10 + number),
+            clients_next_hop=_host(lan, 130 + number),
+            gateway_address=differs.gateway_address or tunnel.gateway_address,
+            tunnel_address=far,
+            neighbor=near,
+            key=tunnel.key if differs.pre_shared_key is None else differs.pre_shared_key,
+            asn=asn,
+            neighbor_asn=tunnel.local_asn if differs.neighbor_asn is None else differs.neighbor_asn,
+            networks=tuple((*form.blocks, *differs.blocks) if differs.networks is None else differs.networks),
+            ike=tunnel.ike if differs.ike is None else differs.ike.value(),
+            esp=tunnel.esp if differs.ipsec is None else differs.ipsec.value(),
+        )
+        found.append(replace(device, blocks=tuple(differs.blocks)))
+    return tuple(found)
+
+
+def network_of(text: str) -> IPv4Network | None:
+    """The block of a text; None where it is none, which is for the rules to say."""
+    try:
+        return IPv4Network(text)
+    except ValueError:
+        return None
+
+
+def _ends(tunnel: Expected) -> tuple[str, str]:
+    """The cloud's address in the tunnel, and the device's with its prefix; made ones where what is written makes none."""
+    try:
+        block = IPv4Network(tunnel.tunnel_cidr or "")
+        own = IPv4Address(tunnel.local_bgp_address or "")
+        far = next(host for host in block.hosts() if host != own)
+    except (ValueError, StopIteration):
+        return "169.254.254.1", "169.254.254.2/30"
+    return str(own), str(IPv4Interface((far, block.prefixlen)))
+
+
+def _host(lan: IPv4Network, number: int) -> str:
+    return str(lan[number % max(1, lan.num_addresses)])
+
+
+def _first_blocks(cidr: str) -> list[str]:
+    block = network_of(cidr)
+    if block is None:
+        return []
+    return [str(part) for part, _ in zip(block.subnets(new_prefix=max(24, block.prefixlen)), range(2), strict=False)]
+
+
+def _first_host(cidr: str) -> str | None:
+    block = network_of(cidr)
+    return None if block is None or block.num_addresses < 8 else str(block[1])
