@@ -6,6 +6,7 @@ Exit status: 0 done, 1 the speaker refused (the reason is on stderr), 2 wrong us
 from __future__ import annotations
 
 import json
+import os
 import signal
 import sys
 from collections.abc import Callable
@@ -22,7 +23,8 @@ from harness.control import ControlClosed, ControlError, call, follow
 REFUSED, NOBODY_THERE = 1, 3
 
 app = typer.Typer(
-    no_args_is_help=True, add_completion=False, help="Ask a running BGP speaker, and change what it does."
+    no_args_is_help=True,
+    help="Ask a running BGP speaker, and change what it does. Colours are left out where NO_COLOR is set.",
 )
 show = typer.Typer(no_args_is_help=True, help="What the speaker knows.")
 network = typer.Typer(no_args_is_help=True, help="Blocks that the speaker announces.")
@@ -74,8 +76,29 @@ def _print(result: Any, as_json: bool, form: Callable[..., str]) -> None:
     if as_json:
         print(json.dumps(result, indent=2))
         return
-    color = sys.stdout.isatty()
+    # no-color.org: whatever its value, unless it is empty.
+    color = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
     print(form(result, color=color))
+
+
+def _complete(method: str, key: Callable[[Any], list[str]]) -> Callable[[typer.Context, str], list[str]]:
+    """Words for the shell: what the speaker knows now. Without a speaker there are none."""
+
+    def words(context: typer.Context, incomplete: str) -> list[str]:
+        socket = context.find_root().params.get("socket")
+        try:
+            return (
+                [w for w in key(call(Path(socket), method, within=1.0)) if w.startswith(incomplete)] if socket else []
+            )
+        except (ControlError, OSError):
+            return []
+
+    return words
+
+
+_NEIGHBORS = _complete("show.summary", lambda answer: [row["name"] for row in answer["neighbors"]])
+_NETWORKS = _complete("show.summary", lambda answer: list(answer["networks"]))
+NeighborName = Annotated[str, typer.Argument(help="Name or address of the neighbour.", autocompletion=_NEIGHBORS)]
 
 
 @show.command("summary")
@@ -87,7 +110,9 @@ def show_summary(context: typer.Context, as_json: Json = False) -> None:
 @show.command("neighbors")
 def show_neighbors(
     context: typer.Context,
-    name: Annotated[str | None, typer.Argument(help="Name or address of one neighbour.")] = None,
+    name: Annotated[
+        str | None, typer.Argument(help="Name or address of one neighbour.", autocompletion=_NEIGHBORS)
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """State, timers, counters, capabilities and last errors of the neighbours."""
@@ -99,7 +124,9 @@ def show_routes(
     context: typer.Context,
     prefix: Annotated[str | None, typer.Argument(help="Only this prefix.")] = None,
     table: Annotated[TableName, typer.Option(help="Chosen routes, received ones, or announced ones.")] = TableName.LOC,
-    peer: Annotated[str | None, typer.Option(help="Only from (loc, in) or to (out) this neighbour.")] = None,
+    peer: Annotated[
+        str | None, typer.Option(help="Only from (loc, in) or to (out) this neighbour.", autocompletion=_NEIGHBORS)
+    ] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Of a very large table only so many prefixes.")] = None,
     as_json: Json = False,
 ) -> None:
@@ -107,6 +134,12 @@ def show_routes(
     _print(
         _ask(context, "show.routes", table=table.value, peer=peer, prefix=prefix, limit=limit), as_json, render.routes
     )
+
+
+@show.command("why")
+def show_why(context: typer.Context, prefix: str, as_json: Json = False) -> None:
+    """One prefix: who offers it, which path is used and why no other, who is told of it and who is not."""
+    _print(_ask(context, "show.why", prefix=prefix), as_json, render.why)
 
 
 @show.command("fib")
@@ -138,6 +171,10 @@ def show_events(
     context: typer.Context,
     follow_on: Annotated[bool, typer.Option("--follow", "-f", help="Wait for more; Ctrl-C ends it.")] = False,
     since: Annotated[int, typer.Option(help="Only events after this number.")] = 0,
+    peer: Annotated[
+        str | None, typer.Option(help="Only those of this neighbour, by name.", autocompletion=_NEIGHBORS)
+    ] = None,
+    kind: Annotated[str | None, typer.Option("--type", help="Only of this type: fsm, notification, rib, ...")] = None,
     as_json: Json = False,
 ) -> None:
     """The events kept so far, one a line."""
@@ -145,7 +182,8 @@ def show_events(
     if last is not None and last <= since:
         return
     for event in follow(_socket(context), since):
-        print(json.dumps(event) if as_json else log_lines.line(event), flush=True)
+        if peer in (None, event.get("peer")) and kind in (None, event["type"]):
+            print(json.dumps(event) if as_json else log_lines.line(event), flush=True)
         if last is not None and event["seq"] >= last:
             break
 
@@ -163,7 +201,7 @@ def network_add(
 
 
 @network.command("delete")
-def network_delete(context: typer.Context, prefix: str) -> None:
+def network_delete(context: typer.Context, prefix: Annotated[str, typer.Argument(autocompletion=_NETWORKS)]) -> None:
     """Withdraw a block."""
     print(_ask(context, "network.delete", prefix=prefix))
 
@@ -192,14 +230,14 @@ def neighbor_change(context: typer.Context, config: NeighborFile) -> None:
 
 
 @neighbor.command("delete")
-def neighbor_delete(context: typer.Context, name: str) -> None:
+def neighbor_delete(context: typer.Context, name: NeighborName) -> None:
     """End the session (Cease/3) and forget the neighbour."""
     print(_ask(context, "neighbor.delete", name=name))
 
 
 @neighbor.command("shutdown")
 def neighbor_shutdown(
-    context: typer.Context, name: str, text: Annotated[str, typer.Option(help="Told to the neighbour.")] = ""
+    context: typer.Context, name: NeighborName, text: Annotated[str, typer.Option(help="Told to the neighbour.")] = ""
 ) -> None:
     """End the session (Cease/2) and stay down."""
     print(_ask(context, "neighbor.shutdown", name=name, text=text))
@@ -216,7 +254,7 @@ def neighbor_drain(
 
 
 @neighbor.command("start")
-def neighbor_start(context: typer.Context, name: str) -> None:
+def neighbor_start(context: typer.Context, name: NeighborName) -> None:
     """Begin again after a shutdown."""
     print(_ask(context, "neighbor.start", name=name))
 
@@ -224,7 +262,7 @@ def neighbor_start(context: typer.Context, name: str) -> None:
 @app.command("clear")
 def clear(
     context: typer.Context,
-    name: Annotated[str, typer.Argument(help="Name or address of the neighbour.")],
+    name: NeighborName,
     soft: Annotated[Direction | None, typer.Option(help="Keep the session; apply the policies anew.")] = None,
     stored: Annotated[bool, typer.Option(help="Soft in: use the routes kept instead of asking for them.")] = False,
 ) -> None:

@@ -79,6 +79,7 @@ def methods(speaker: Speaker, shows: Shows) -> Methods:
         "show.summary": shows.summary,
         "show.neighbors": neighbors,
         "show.routes": shows.routes,
+        "show.why": shows.why,
         "show.fib": shows.fib,
         "show.nexthops": shows.next_hops,
         "show.config": shows.configuration,

@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from ipaddress import IPv4Address
 
-from harness.bgp.attributes import Attributes, UnknownAttribute, WellKnownCommunity
+from harness.bgp.attributes import Attributes, UnknownAttribute, WellKnownCommunity, community_text
 from harness.bgp.decision import Selection
 from harness.bgp.nexthop import is_link_local
 from harness.bgp.paths import Kind, Path, Source
@@ -95,6 +95,23 @@ class Exporter:
             if told is not None:
                 found.append((self._ids.of(path) if add_path else 0, *told))
         return tuple(found)
+
+    def refusal(self, prefix: bytes, path: Path) -> str | None:
+        """Why the neighbour is not told of ``path``, in words; None where it is. For people: what is told is decided without it."""
+        target, source = self.target, path.source
+        if source.name == target.name:
+            return "it was learned from this neighbour"
+        if source.kind is Kind.IBGP and not target.ebgp and not (source.client or target.client):
+            return (
+                "it was learned over iBGP, and neither neighbour is a route reflector client (RFC 4271 9.2, RFC 4456 6)"
+            )
+        held = [c for c in path.attributes.communities if self._held_back((c,))]
+        if held:
+            return f"it carries the community {community_text(held[0])} (RFC 1997)"
+        outcome = self.policy.apply(prefix, source, path.attributes)
+        if outcome.attributes is None:
+            return f"export policy, {'implicit deny' if not outcome.term else f'term {outcome.term}'}"
+        return None
 
     def _told(self, prefix: bytes, path: Path) -> tuple[Attributes, bytes] | None:
         target, source, attributes = self.target, path.source, path.attributes

@@ -106,7 +106,9 @@ def _neighbor_lines(row: dict[str, Any]) -> Iterable[tuple[str, str | Text]]:
                 "ADD-PATH",
                 f"receive {', '.join(session['add_path_receive']) or 'no'}; send {', '.join(session['add_path_send']) or 'no'}",
             )
-        yield "Capabilities", ", ".join(row["capabilities"])
+        yield "We offer", "; ".join(row["offered"]["sent"]) or "no capability"
+        yield "It offers", "; ".join(row["offered"]["received"]) or "no capability"
+        yield "In use", ", ".join(word for key, word in IN_USE.items() if session[key]) or "no extension"
     if row["timers"]:
         yield "Timers", ", ".join(f"{name} {left:g} s" for name, left in row["timers"].items())
     yield "Messages in", _counters(row["received_messages"], row["octets_received"])
@@ -174,6 +176,48 @@ def notification(row: dict[str, Any]) -> str:
     if row.get("text"):
         return f'{story}, "{row["text"]}"'
     return f"{story}, data {row['data']}" if row["data"] else story
+
+
+IN_USE = {
+    "asn4": "4-octet AS numbers",
+    "route_refresh": "route refresh",
+    "enhanced_refresh": "enhanced route refresh",
+    "extended_message": "extended messages",
+    "add_path_receive": "ADD-PATH from it",
+    "add_path_send": "ADD-PATH to it",
+}
+
+
+def why(result: dict[str, Any], *, color: bool = False, width: int = WIDE) -> str:
+    """``show.why``."""
+    lines = [result["prefix"]]
+    rejected = [path for path in result["received"] if "rejected" in path]
+    if not result["candidates"] and not rejected:
+        lines.append("  nobody offers it")
+    for path in _best_first(result["candidates"]):
+        mark = Text("best", "green") if path["best"] else Text("multipath" if path["multipath"] else "not used")
+        lines.append(f"  {_style(mark, color)}: by {_offer(path)}{_because(path.get('why_not'))}")
+    lines += [f"  {_style(Text('rejected', 'red'), color)}: by {_offer(path)}: {path['rejected']}" for path in rejected]
+    table = _table("  Neighbor", "Announced", "Not announced")
+    for row in result["neighbors"]:
+        announced = "; ".join(f"path {a['as_path'] or '(empty)'}, next hop {a['next_hop']}" for a in row["announced"])
+        reasons = "; ".join(f"{w['peer']}: {w['reason']}" if w["peer"] else w["reason"] for w in row["why_not"])
+        table.add_row(f"  {row['peer']}", announced, reasons)
+    return "\n".join([*lines, "", _text(table, color, width)])
+
+
+def _offer(path: dict[str, Any]) -> str:
+    return f"{path['peer']}, path {path['as_path'] or '(empty)'}, next hop {path['next_hop'] or 'own'}"
+
+
+def _because(reason: str | None) -> str:
+    return f": {reason}" if reason else ""
+
+
+def _style(text: Text, color: bool) -> str:
+    if not color:
+        return text.plain
+    return {"green": "\x1b[32m", "red": "\x1b[31m"}.get(str(text.style), "") + text.plain + "\x1b[0m"
 
 
 def fib(result: dict[str, Any], *, color: bool = False, width: int = WIDE) -> str:

@@ -11,14 +11,23 @@ from harness.bgp import prefixes as nlri
 from harness.bgp.adjacency import Adjacency
 from harness.bgp.config import masked, parse_network
 from harness.bgp.decision import Selection
-from harness.bgp.export import Advert
+from harness.bgp.export import Advert, Exporter
 from harness.bgp.fsm import State
 from harness.bgp.messages import MessageType
 from harness.bgp.paths import Path
 from harness.bgp.prefixes import Family
 from harness.bgp.reload import running
+from harness.bgp.session import Session
 from harness.bgp.speaker import Speaker
-from harness.bgp.telling import address_text, advert_row, full_path_row, notification_fields, session_fields, ways_rows
+from harness.bgp.telling import (
+    address_text,
+    advert_row,
+    capability_text,
+    full_path_row,
+    notification_fields,
+    session_fields,
+    ways_rows,
+)
 from harness.bgp.transport import md5_failures, ttl_failures
 
 TABLES = ("loc", "in", "out")
@@ -92,6 +101,13 @@ class Shows:
             "key": config.key is not None or config.key_file is not None,
             "session": None if session is None else session_fields(session),
             "capabilities": [] if session is None else [capabilities.name(c.code) for c in session.peer_capabilities],
+            "offered": _offers(session),
+            "configured": {
+                "hold_time": peer.config.hold_time,
+                "connect_retry_time": peer.config.connect_retry_time,
+                "idle_hold_first": peer.config.idle_hold_first,
+                "idle_hold_max": peer.config.idle_hold_max,
+            },
             "timers": {k: round(v, 3) for k, v in peer.timers(self._now()).items()},
             "received_messages": {MessageType(k).name: n for k, n in sorted(counters.received.items())},
             "sent_messages": {MessageType(k).name: n for k, n in sorted(counters.sent.items())},
@@ -200,6 +216,34 @@ class Shows:
             if key in sent:
                 yield key, [advert_row(*row) for row in sent[key]]
 
+    def why(self, prefix: str) -> dict[str, Any]:
+        """``show.why``: what is known of one prefix: who offers it, which path is used and why no other, who is told and who is not.
+
+        ``{"prefix", "received": paths, "candidates": paths, "neighbors": [{"peer", "announced": paths, "why_not": [{"peer", "reason"}]}]}``
+        """
+        network = parse_network(prefix)
+        key, family = nlri.from_network(network), nlri.family_of(network)
+        selection = self._speaker.tables[family].selections.get(key)
+        received = [path for _, paths in self._in_rows(family, None, key) for path in paths]
+        candidates = [] if selection is None else [self._loc_path(selection, p) for p in selection.candidates]
+        told = [self._told(adjacency, family, key, selection) for adjacency in self._speaker.adjacencies.values()]
+        return {"prefix": str(network), "received": received, "candidates": candidates, "neighbors": told}
+
+    def _told(self, adjacency: Adjacency, family: Family, key: bytes, selection: Selection | None) -> dict[str, Any]:
+        outbound = adjacency.outbound.get(family)
+        if outbound is None:
+            state = adjacency.peer.state
+            reason = (
+                f"the session is {state.value}" if state is not State.ESTABLISHED else f"{family} is not negotiated"
+            )
+            return {"peer": adjacency.name, "announced": [], "why_not": [{"peer": None, "reason": reason}]}
+        announced = [advert_row(*row) for row in outbound.sent.get(key, ())]
+        return {
+            "peer": adjacency.name,
+            "announced": announced,
+            "why_not": list(_withheld(outbound.exporter, key, selection, bool(announced))),
+        }
+
     # ----------------------------------------------------------------------------------------------------------- the kernel
 
     def fib(self, limit: int | None = None) -> dict[str, Any]:
@@ -245,6 +289,31 @@ class Shows:
     def configuration(self) -> dict[str, Any]:
         """``show.config``: as it stands now, keys masked."""
         return masked(running(self._speaker))
+
+
+def _withheld(exporter: Exporter, key: bytes, selection: Selection | None, announced: bool) -> Iterator[dict[str, Any]]:
+    """Who brought each path that a neighbour is not told of, and why it is not."""
+    if selection is None or selection.best is None:
+        yield {"peer": None, "reason": "no path to it can be used"}
+        return
+    for path in selection.candidates:
+        if path is not selection.best and not (exporter.target.add_path and path in selection.usable):
+            reason: str | None = "only the best path is announced" if path in selection.usable else "it cannot be used"
+        else:
+            reason = exporter.refusal(key, path)
+            if reason is None and not announced:
+                reason = "it may be announced, and was not yet: the neighbour is slow, or a soft clear out is due"
+        if reason is not None:
+            yield {"peer": path.source.name, "reason": reason}
+
+
+def _offers(session: Session | None) -> dict[str, list[str]]:
+    """The capabilities of both OPENs of a session that is up."""
+    sent, received = (session.opens if session is not None else None) or (None, None)
+    return {
+        "sent": [capability_text(c) for c in sent.capabilities] if sent is not None else [],
+        "received": [capability_text(c) for c in received.capabilities] if received is not None else [],
+    }
 
 
 def _in_order(row: Any) -> tuple[bytes, int]:

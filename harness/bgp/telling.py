@@ -5,12 +5,14 @@ from __future__ import annotations
 import ipaddress
 from typing import Any
 
-from harness.bgp import as_path
+from harness.bgp import as_path, capabilities
 from harness.bgp.attributes import Attributes, Origin, community_text, extended_community_text
+from harness.bgp.capabilities import AddPath, Capability, FourOctetAs, GracefulRestart, Multiprotocol, UnknownCapability
 from harness.bgp.errors import describe, meaning
 from harness.bgp.messages import Notification
 from harness.bgp.paths import Path
 from harness.bgp.ports import Kernel
+from harness.bgp.prefixes import FAMILIES
 from harness.bgp.session import Session
 from harness.net.fib import Ways
 
@@ -59,6 +61,34 @@ def _attributes_row(attributes: Attributes) -> dict[str, Any]:
     if attributes.cluster_list:
         row["cluster_list"] = [str(ipaddress.IPv4Address(c)) for c in attributes.cluster_list]
     return row
+
+
+def capability_text(capability: Capability) -> str:
+    """A capability with what it says: ``ADD-PATH: ipv4 unicast both``."""
+    name = capabilities.name(capability.code)
+    match capability:
+        case Multiprotocol(afi, safi):
+            return f"{name}: {family_text(afi, safi)}"
+        case FourOctetAs(asn):
+            return f"{name}: {asn}"
+        case AddPath(families):
+            ways = [f"{family_text(f.afi, f.safi)} {_WAYS[f.receive, f.send]}" for f in families]
+            return f"{name}: {', '.join(ways)}"
+        case GracefulRestart():
+            state = ", restarted" if capability.restarted else ""
+            return f"{name}: {capability.time} s{state}"
+        case UnknownCapability():
+            return f"{name} {capability.value.hex()}".rstrip()
+    return name
+
+
+_WAYS = {(True, False): "receive", (False, True): "send", (True, True): "both", (False, False): "neither"}
+
+
+def family_text(afi: int, safi: int) -> str:
+    """A family by its name where this speaker carries it, else by its numbers."""
+    family = FAMILIES.get((afi, safi))
+    return str(family) if family else f"AFI {afi} SAFI {safi}"
 
 
 def address_text(packed: bytes) -> str | None:

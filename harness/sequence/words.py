@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from harness.bgp import as_path, capabilities
+from harness.bgp import as_path
 from harness.bgp import prefixes as nlri
 from harness.bgp.attributes import Attributes, Origin, community_text, extended_community_text
-from harness.bgp.capabilities import AddPath, Capability, FourOctetAs, GracefulRestart, Multiprotocol, UnknownCapability
 from harness.bgp.conversation import Heard
 from harness.bgp.messages import Keepalive, MessageType, Notification, Open, RefreshSubtype, RouteRefresh
-from harness.bgp.prefixes import FAMILIES, Family
+from harness.bgp.prefixes import Family
 from harness.bgp.session import Session
+from harness.bgp.telling import capability_text, family_text
 from harness.bgp.update import Update
 
 SHOWN = 3
@@ -28,7 +28,7 @@ def title(heard: Heard) -> str:
         case Notification() as message:
             return f"NOTIFICATION {message.code}/{message.subcode} {message.name}"
         case RouteRefresh() as message:
-            return f"ROUTE-REFRESH {_family(message.afi, message.safi)}{_REFRESH.get(message.subtype, '')}"
+            return f"ROUTE-REFRESH {family_text(message.afi, message.safi)}{_REFRESH.get(message.subtype, '')}"
         case Keepalive():
             return "KEEPALIVE"
     kind = heard.type
@@ -49,7 +49,7 @@ def details(heard: Heard) -> tuple[str, ...]:
                 f"my AS {message.asn}",
                 f"hold time {message.hold_time} s",
                 f"BGP Identifier {message.identifier}",
-                *(f"capability {_capability(each)}" for each in message.capabilities),
+                *(f"capability {capability_text(each)}" for each in message.capabilities),
             ]
         case Update() as message:
             found += _update_details(message, heard.session)
@@ -122,29 +122,3 @@ def _attributes(attributes: Attributes) -> Iterator[str]:
 
 def _address(octets: bytes, family: Family) -> str:
     return str(nlri.to_network(bytes((family.bits,)) + octets, family).network_address)
-
-
-def _capability(capability: Capability) -> str:
-    name = capabilities.name(capability.code)
-    match capability:
-        case Multiprotocol(afi, safi):
-            return f"{name}: {_family(afi, safi)}"
-        case FourOctetAs(asn):
-            return f"{name}: {asn}"
-        case AddPath(families):
-            ways = [f"{_family(f.afi, f.safi)} {_WAYS[f.receive, f.send]}" for f in families]
-            return f"{name}: {', '.join(ways)}"
-        case GracefulRestart():
-            state = ", restarted" if capability.restarted else ""
-            return f"{name}: {capability.time} s{state}"
-        case UnknownCapability():
-            return f"{name} {capability.value.hex()}".rstrip()
-    return name
-
-
-_WAYS = {(True, False): "receive", (False, True): "send", (True, True): "both", (False, False): "neither"}
-
-
-def _family(afi: int, safi: int) -> str:
-    family = FAMILIES.get((afi, safi))
-    return str(family) if family else f"AFI {afi} SAFI {safi}"

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import subprocess
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
@@ -17,6 +19,7 @@ from harness.bgp.shows import Shows
 from harness.control import ControlServer
 from tests.bgp.memory_world import World
 from tests.bgp.test_bgp_speaker import NET, build
+from tests.test_project import TOP
 
 Run = Callable[..., Awaitable[tuple[int, str, str]]]
 
@@ -164,3 +167,105 @@ def test_the_daemon_checks_a_configuration(
 def test_the_daemon_asks_for_a_configuration(capsys: pytest.CaptureFixture[str]) -> None:
     assert daemon.main([]) == 1
     assert "name a file with --config" in capsys.readouterr().err
+
+
+async def test_why_a_prefix_is_where_it_is(run: Run) -> None:
+    """Who offers it, which is best and why no other, who is told and who is not."""
+    status, out, _ = await run("show", "why", NET)
+    assert status == 0
+    lines = out.splitlines()
+    assert lines[0] == NET
+    assert lines[1].startswith("  best: by b, path 1, next hop ")
+    assert "  not used: by a" in lines[2]
+    assert "RFC 4271 9.1.2.2 c" in lines[2]
+    told = {line.split()[0]: line for line in lines if line[:2] == "  " and line.split()[0] in ("a", "b", "z")}
+    assert "b: it was learned from this neighbour" in told["b"]
+    assert "a: only the best path is announced" in told["b"]
+    assert "path 2 1" in told["a"]
+    assert "path 1, next hop" in told["z"]
+    _, out, _ = await run("show", "why", "10.9.0.0/24")
+    assert "best: by z" in out
+    _, out, _ = await run("show", "why", "203.0.113.0/24", "--json")
+    answer = json.loads(out)
+    assert (answer["received"], answer["candidates"]) == ([], [])
+    assert answer["neighbors"][0]["why_not"] == [{"peer": None, "reason": "no path to it can be used"}]
+
+
+async def test_why_a_route_is_rejected_or_withheld(run: Run) -> None:
+    await run("neighbor", "shutdown", "b")
+    _, out, _ = await run("show", "why", NET)
+    assert "the session is Idle" in out
+
+
+async def test_what_both_sides_offer(run: Run) -> None:
+    _, out, _ = await run("show", "neighbors", "a")
+    assert "4-octet AS number: 2" in out  # ours
+    assert "4-octet AS number: 1" in out  # its
+    assert "In use" in out
+    _, out, _ = await run("show", "neighbors", "a", "--json")
+    (row,) = json.loads(out)
+    assert row["configured"]["connect_retry_time"] == 120
+    assert "Route Refresh" in row["offered"]["sent"]
+
+
+async def test_events_of_one_neighbour_or_type(run: Run) -> None:
+    _, out, _ = await run("show", "events", "--peer", "a", "--type", "peer.up", "--json")
+    events = [json.loads(line) for line in out.splitlines()]
+    assert [(e["type"], e["peer"]) for e in events] == [("peer.up", "a")]
+
+
+async def test_reload_in_words(run: Run, served: tuple[World, Path], tmp_path: Path) -> None:
+    _, out, _ = await run("show", "config")
+    config = json.loads(out)
+    config["networks"] = []
+    (tmp_path / "new.json").write_text(json.dumps(config))
+    status, _, err = await run("reload", str(tmp_path / "new.json"))
+    # Only a speaker that is a process has the method; the complaint says what there is.
+    assert status == 1
+    assert "unknown method 'config.reload'" in err
+    assert served[1].exists()
+
+
+@pytest.mark.parametrize(("value", "coloured"), [(None, True), ("", True), ("1", False), ("0", False)])
+def test_no_color(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], value: str | None, coloured: bool
+) -> None:
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    if value is not None:
+        monkeypatch.setenv("NO_COLOR", value)
+    monkeypatch.setattr(cli.sys.stdout, "isatty", lambda: True)
+    cli._print([{"next_hop": "10.0.0.1", "resolved": None}], False, render.next_hops)
+    assert ("\x1b" in capsys.readouterr().out) is coloured
+
+
+async def test_the_shell_completes_what_the_speaker_knows(served: tuple[World, Path]) -> None:
+    def complete(*words: str) -> list[str]:
+        environment = {
+            **os.environ,
+            "_VBRLAB_BGP_COMPLETE": "complete_bash",
+            "COMP_WORDS": " ".join(("vbrlab-bgp", *words)),
+            "COMP_CWORD": str(len(words)),
+        }
+        code = "from harness.bgp.cli import app; app(prog_name='vbrlab-bgp')"
+        done = subprocess.run(
+            [sys.executable, "-c", code], env=environment, cwd=TOP, capture_output=True, text=True, timeout=60
+        )
+        return done.stdout.split()
+
+    socket = str(served[1])
+    assert await asyncio.to_thread(complete, "--socket", socket, "show", "neighbors", "") == ["a", "b", "z"]
+    assert await asyncio.to_thread(complete, "--socket", socket, "network", "delete", "1") == ["10.0.0.0/24"]
+    assert "summary" in await asyncio.to_thread(complete, "--socket", socket, "show", "su")
+    assert await asyncio.to_thread(complete, "--socket", "/nowhere", "show", "neighbors", "") == []
+
+
+async def test_the_socket_must_be_named(
+    run: Run, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delenv("VBRLAB_BGP_SOCKET", raising=False)
+    monkeypatch.setattr(sys, "argv", ["vbrlab-bgp", "show", "summary"])
+    with pytest.raises(SystemExit) as end:
+        await asyncio.to_thread(cli.main)
+    assert end.value.code == 2
+    assert "--socket FILE, or VBRLAB_BGP_SOCKET" in " ".join(capsys.readouterr().err.split()).replace("│ ", "")
+    assert run is not None
