@@ -233,7 +233,7 @@ def test_no_color(
     monkeypatch.delenv("NO_COLOR", raising=False)
     if value is not None:
         monkeypatch.setenv("NO_COLOR", value)
-    monkeypatch.setattr(cli.sys.stdout, "isatty", lambda: True)
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
     cli._print([{"next_hop": "10.0.0.1", "resolved": None}], False, render.next_hops)
     assert ("\x1b" in capsys.readouterr().out) is coloured
 
