@@ -84,7 +84,8 @@ class RoutingTable:
 class Rule:
     """One term of a BGP policy. All the given conditions must hold; an empty term matches every route.
 
-    ``prefixes`` entries are "10.0.0.0/8", or with bounds "10.0.0.0/8 ge 16 le 24".
+    ``prefixes`` entries are "10.0.0.0/8", or with bounds "10.0.0.0/8 ge 16 le 24". ``forget_as_path`` empties the AS path, and loop
+    detection with it.
     """
 
     action: Literal["permit", "deny"]
@@ -95,6 +96,7 @@ class Rule:
     remove_communities: tuple[str, ...] = ()
     local_pref: int | None = None
     med: int | None = None
+    forget_as_path: bool = False
     prepend: int = 0
 
 

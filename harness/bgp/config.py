@@ -70,6 +70,9 @@ class Rule(Options):
     remove_communities: tuple[str, ...] = Field((), description='communities to remove; "*" removes all')
     local_pref: int | None = Field(None, ge=0, le=4294967295, description="LOCAL_PREF to set")
     med: int | None = Field(None, ge=0, le=4294967295, description="MULTI_EXIT_DISC to set")
+    forget_as_path: bool = Field(
+        False, description="empty the AS path, as a system does that cannot carry it: loop detection is lost with it"
+    )
     prepend: int = Field(0, ge=0, le=32, description="how many times to prepend the own ASN (export)")
     next_hop_self: bool = Field(False, description="announce this speaker's own address as next hop (export)")
 

@@ -117,6 +117,8 @@ class _Term:
             local_pref=attributes.local_pref if rule.local_pref is None else rule.local_pref,
             med=attributes.med if rule.med is None else rule.med,
         )
+        if rule.forget_as_path:
+            changed = changed.evolve(as_path=())
         if rule.prepend:
             changed = changed.prepended(self._own_asn, rule.prepend)
         return Outcome(changed, self._number, rule.next_hop_self)

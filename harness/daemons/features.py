@@ -44,6 +44,7 @@ class Feature(StrEnum):
     POLICY = "import and export policies"
     POLICY_AS_PATH = "AS path expressions in policies"
     POLICY_SOURCE = "policies by where a route was learned"
+    FORGET_AS_PATH = "an AS path emptied by a policy"
     ALLOW_AS_IN = "the own ASN in a received AS path"
     ANY_FIRST_AS = "a first ASN that is not the neighbour's"
     REQUIRE_ROUTE = "announces a network only while the kernel has it"
@@ -101,6 +102,8 @@ def _rules(rules: tuple[Rule, ...]) -> Iterator[Feature]:
         yield Feature.POLICY_AS_PATH
     if any(rule.neighbors or rule.local is not None for rule in rules):
         yield Feature.POLICY_SOURCE
+    if any(rule.forget_as_path for rule in rules):
+        yield Feature.FORGET_AS_PATH
 
 
 def _networks(networks: Any) -> Iterator[Feature]:

@@ -134,3 +134,12 @@ def test_ipv6_ranges() -> None:
     assert covered.matches(prefix("2001:db8:100::/40"))
     assert not covered.matches(prefix("2001:db8:8000::/40"))
     assert not covered.matches(prefix("2001:db8::/33"))
+
+
+def test_forgotten_as_path_is_empty_and_what_is_prepended_stands_alone() -> None:
+    forgotten = outcome(rule(forget_as_path=True)).attributes
+    assert forgotten is not None
+    assert (forgotten.as_path, forgotten.as_path_length, forgotten.neighbor_as) == ((), 0, 0)
+    prepended = outcome(rule(forget_as_path=True, prepend=2)).attributes
+    assert prepended is not None
+    assert as_path.text(prepended.as_path) == "64500 64500"
