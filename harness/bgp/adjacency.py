@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from zlib import crc32
 
-from harness.bgp import signals
+from harness.bgp import as_path, signals
 from harness.bgp.adj_out import AdjRibOut
 from harness.bgp.admission import Admission, Receiver
 from harness.bgp.config import Neighbor
@@ -163,7 +163,8 @@ class Adjacency:
         source = Source(
             self.name,
             Kind.EBGP if session.ebgp else Kind.IBGP,
-            session.peer_asn,
+            # As configured: without 4-octet numbers the neighbour may call itself AS_TRANS, and AS4_PATH has its true number.
+            self.config.remote_asn,
             int(session.peer_identifier),
             packed_address(self.config.address),
             self.config.route_reflector_client,
@@ -381,7 +382,7 @@ def peer_config(config: Neighbor, around: Surroundings, *, was_up: bool = False)
     return PeerConfig(
         name=config.name,
         local_asn=config.local_asn or speaker.asn,
-        peer_asn=config.remote_asn,
+        peer_asn=config.remote_asn if config.four_octet_asn else as_path.two_octet(config.remote_asn),
         identifier=around.router_id,
         families=families,
         add_path_receive=families if config.add_path in ("receive", "both") else nothing,

@@ -16,6 +16,11 @@ AS_TRANS = 23456
 MAX_SEGMENT = 255
 
 
+def two_octet(asn: int) -> int:
+    """How a 2-octet speaker sees an AS number (RFC 6793 4.2.2)."""
+    return asn if asn < 65536 else AS_TRANS
+
+
 class SegmentType(IntEnum):
     """RFC 4271 4.3 b and RFC 5065 3."""
 
@@ -72,7 +77,7 @@ def encode(path: AsPath, size: int) -> bytes:
         for start in range(0, len(asns), MAX_SEGMENT):
             part = asns[start : start + MAX_SEGMENT]
             if size == 2:
-                part = tuple(asn if asn < 65536 else AS_TRANS for asn in part)
+                part = tuple(map(two_octet, part))
             out += bytes((kind, len(part)))
             out += _FORMATS[size][len(part)].pack(*part)
     return bytes(out)

@@ -376,6 +376,11 @@ class SpeakerConfig(Options):
                 raise ValueError(
                     f"neighbor {neighbor.name}: ebgp_multihop is for eBGP, but AS {neighbor.remote_asn} is the own one"
                 )
+            own = neighbor.local_asn or self.asn
+            if not neighbor.four_octet_asn and own > 65535:
+                raise ValueError(
+                    f"neighbor {neighbor.name}: without four_octet_asn the own AS {own} cannot be told; set local_asn"
+                )
             if neighbor.route_reflector_client and neighbor.remote_asn != (neighbor.local_asn or self.asn):
                 raise ValueError(
                     f"neighbor {neighbor.name}: route_reflector_client is for iBGP, but AS {neighbor.remote_asn} is another one"

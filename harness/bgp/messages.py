@@ -13,7 +13,7 @@ from ipaddress import IPv4Address
 from struct import Struct
 from typing import NamedTuple
 
-from harness.bgp.as_path import AS_TRANS
+from harness.bgp.as_path import two_octet
 from harness.bgp.capabilities import Capability, FourOctetAs, decode_capabilities, encode_capability
 from harness.bgp.errors import (
     Cease,
@@ -72,7 +72,7 @@ class Open:
     @classmethod
     def of(cls, asn: int, hold_time: int, identifier: IPv4Address, capabilities: tuple[Capability, ...]) -> Open:
         """An OPEN of the AS ``asn``, which may need four octets: then AS_TRANS stands in the field (RFC 6793 9)."""
-        return cls(asn if asn < 65536 else AS_TRANS, hold_time, identifier, capabilities)
+        return cls(two_octet(asn), hold_time, identifier, capabilities)
 
 
 @dataclass(frozen=True, slots=True)
