@@ -21,7 +21,7 @@ from harness.stream import LabEvent
 from reports.model import Grid
 from topologies import vbr
 
-BLOCK, LATER = "192.168.1.0/24", "192.168.2.0/24"
+BLOCK, LATER = "192.168.1.0/24", tuple(f"192.168.{number}.0/24" for number in range(2, 10))
 EDGE_ASN, CENTRE_ASN, CEN_ASN, DEFAULT_ASN, ECR_ASN = 65100, 65011, 64500, 45104, 64600
 CIRCUIT = "45104:2"
 #: So many changes of one block without a cause are a flap.
@@ -142,16 +142,17 @@ async def observed(lab: Lab, case: Case) -> tuple[str, str]:
         return "flaps", f"{len(found)} in {found[-1].time - found[0].time:.2f} s, and on"
     for node in ("vbr1", "vbr2", "tr"):
         await lab[node].learned(BLOCK, within=20)
-    # Another block takes the whole way round after it: what had not come to rest would have moved by then.
-    before = len(moves(lab))
-    asked = lab.stream.add("edge", "lab", "another block").time
-    await lab["edge"].speaker.call("network.add", prefix=LATER)
-    for node in ("vbr1", "vbr2", "tr"):
-        await lab[node].learned(LATER, within=20, since=asked)
-    found = moves(lab)
-    assert len(found) - before <= 2, [event.text() for event in found]
-    direct = await way(lab) == "edge"
-    return ("stable" if direct else "loops"), str(len(found))
+    for later in LATER:
+        # Another block takes the whole way round after it: what has not come to rest moves meanwhile.
+        before = len(moves(lab))
+        asked = lab.stream.add("edge", "lab", "another block").time
+        await lab["edge"].speaker.call("network.add", prefix=later)
+        for node in ("vbr1", "vbr2", "tr"):
+            await lab[node].learned(later, within=20, since=asked)
+        if len(moves(lab)) == before:
+            direct = await way(lab) == "edge"
+            return ("stable" if direct else "loops"), str(before)
+    return "flaps", str(len(moves(lab)))
 
 
 #: Arguments of the scenario, and whether the console warns.
