@@ -217,7 +217,7 @@ def parse(text: str) -> tuple[Tree | None, list[Finding]]:
         return None, [_form("YAML-1", f"the text has {len(text)} characters", f"Give at most {LONGEST}", Place(1, 1))]
     reading = _Reading()
     try:
-        for event in YAML(typ="rt", pure=True).parse(text):
+        for event in YAML(typ="safe", pure=True).parse(text):
             reading.take(event)
     except _Malformed as error:
         return None, [*reading.findings, error.finding]
