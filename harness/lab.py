@@ -418,7 +418,7 @@ class Lab:
 
     def _watch_kernels(self) -> None:
         loop = asyncio.get_running_loop()
-        groups = (Group.LINK, Group.IPV4_ROUTE, Group.NEXTHOP)
+        groups = (Group.LINK, Group.IPV4_ROUTE, Group.IPV6_ROUTE, Group.NEXTHOP)
         for node in self:
             monitor = Monitor(groups, netns_fd=node.namespace.fd)
             self._monitors.append(monitor)

@@ -130,14 +130,14 @@ class NodeHandle:
             return False
         return True
 
-    def kernel_routes(self, protocol: int | None = Protocol.BGP) -> list[RouteInfo]:
-        """The kernel's IPv4 routes of one protocol (None: of all) in the main table.
+    def kernel_routes(self, protocol: int | None = Protocol.BGP, family: int = socket.AF_INET) -> list[RouteInfo]:
+        """The kernel's routes of one protocol (None: of all) and one family in the main table.
 
         BGP's are those of the daemon that runs here, whatever it marks them with. Raises NotSuited where it writes none.
         """
         if protocol == Protocol.BGP and (stand_in := self.lab.stand_ins.get(self.name)) is not None:
             protocol = kernel_protocol(self.name, stand_in)
-        return self.rtnl.routes(protocol=protocol, family=socket.AF_INET)
+        return self.rtnl.routes(protocol=protocol, family=family)
 
     async def learned(self, prefix: str, *, within: float, since: float | None = None) -> None:
         """Returns once the kernel has a BGP route to exactly ``prefix``. Raises NotInTime."""
@@ -151,11 +151,15 @@ class NodeHandle:
         return {link.ifindex: link.name for link in self.rtnl.links()}
 
     def kernel_hops(self, protocol: int | None = Protocol.BGP) -> list[Hop]:
-        """The kernel's routes hop by hop, interfaces by name; a hop of no gateway has "" for it."""
+        """The kernel's routes hop by hop, interfaces by name; a hop of no gateway has "" for it. IPv6 too, where the node's BGP has it."""
         names = self.interface_names()
+        speaker = self.plan.speaker
+        ipv6 = speaker is not None and any(":" in neighbor.address for neighbor in speaker.neighbors)
+        families = (socket.AF_INET, socket.AF_INET6) if ipv6 else (socket.AF_INET,)
         return [
             Hop(str(route.prefix), str(hop.gateway or ""), names.get(hop.ifindex or 0, "?"))
-            for route in self.kernel_routes(protocol)
+            for family in families
+            for route in self.kernel_routes(protocol, family)
             if not route.dead
             for hop in route.gateways
         ]
@@ -238,7 +242,7 @@ class NodeHandle:
             columns,
             await self.usable_paths(),
             by_bgp,
-            lambda path: (path.prefix, path.peer, "Auto-learned"),
+            lambda path: (path.prefix, path.peer.removesuffix(" IPv6"), "Auto-learned"),
         )
         return RouteTable(
             title, columns, (*from_vpc(title, columns, connected, custom, interfaces).rows, *learned.rows)

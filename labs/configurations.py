@@ -33,12 +33,17 @@ def document(random: Random, *, most_peers: int = 3) -> Document:
     """A document whose parts fit each other."""
     ipv6 = random.random() < 0.3
     cen = random.random() < 0.15
-    vbr: Document = {"name": random.choice(("vbr", "vbr-hangzhou", "V.b_r-1"))}
+    vbr: Document = {"name": random.choice(("vbr", "vbr-hangzhou", "V.b_r-1", "vbr-hangzhou-production-line-001"))}
     _maybe(random, vbr, "ipv6", ipv6, always=ipv6)
     _maybe(random, vbr, "mp_bgp", True)
     _maybe(random, vbr, "region", random.choice(("China (Hangzhou)", "China (Shanghai)")))
     _maybe(random, vbr, "profile", random.choice(("document", "rfc4271")))
-    _maybe(random, vbr, "vpc", {"name": "vpc-1", "cidr": "172.16.0.0/16"})
+    _maybe(
+        random,
+        vbr,
+        "vpc",
+        {"name": "vpc-of-the-production-line-1", "cidr": "172.16.0.0/16", "ipv6_cidr": "fd00:9::/64"},
+    )
     if random.random() < 0.4:
         vbr["ecr"] = {"asn": random.choice(ECR_ASNS)}
         _maybe(random, vbr["ecr"], "name", "ecr-1")
@@ -47,6 +52,8 @@ def document(random: Random, *, most_peers: int = 3) -> Document:
         vbr["cen"] = {"transit_router": "tr-1"} if random.random() < 0.5 else {"asn": 45104}
     else:
         vbr["networks"] = random.choice((["172.16.0.0/16"], ["172.16.0.0/24", "172.16.128.0/17"], []))
+        if ipv6 and random.random() < 0.5:
+            vbr["networks"].append("fd00:9::/64" if "vpc" in vbr else "fd00:172:16::/56")
     if random.random() < 0.3:
         vbr["account"] = {"may_set_local_asn": True, "route_quota_limit": 500}
     _maybe(

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from ipaddress import IPv4Network, ip_address, ip_interface
+from ipaddress import IPv4Network, IPv6Network, ip_address, ip_interface
 
 from harness.cloud.build import VPC_ASN, WIRING
 from harness.cloud.resources import TransitRouter, Vpc
@@ -31,6 +31,10 @@ from harness.cloud.vbr import (
 )
 from harness.cloud.vbr_rules import require_valid
 from harness.plan import Bfd, End, Link, MaximumPrefixes, Neighbor, Node, Plan, Role, Route, Rule, Speaker
+
+#: IPv6 of the links inside the cloud: for benchmarks of devices, never routed (RFC 5180 8).
+WIRING_IPV6 = IPv6Network("2001:2::/48")
+LONGEST_INTERFACE = 15
 
 #: Set by a VBR on what it learns over a circuit, so that it goes to no other data centre.
 FROM_CIRCUIT = "45104:2"
@@ -51,31 +55,39 @@ class _Joint:
     nodes: tuple[str, str]
     interfaces: tuple[str, str]
     asns: tuple[int, int]
-    addresses: tuple[str, str]
+    blocks: tuple[IPv4Network | IPv6Network, ...]
 
     def address(self, node: str) -> str:
-        return self.addresses[self.nodes.index(node)]
+        """The node's IPv4 address."""
+        return self._address(node, self.blocks[0])
 
-    def far(self, node: str) -> tuple[str, str]:
-        """The other end of the link, and its address."""
-        end = 1 - self.nodes.index(node)
-        return self.nodes[end], self.addresses[end]
+    def _address(self, node: str, block: IPv4Network | IPv6Network) -> str:
+        return str(block[1 + self.nodes.index(node)])
 
-    def neighbor(self, node: str, export: tuple[Rule, ...]) -> Neighbor:
-        """The session of ``node`` with the other end."""
-        name, address = self.far(node)
-        return Neighbor(
-            name,
-            address,
-            self.asns[self.nodes.index(name)],
-            local_address=self.address(node),
-            next_hop_self=self.asns[0] == self.asns[1],
-            export=export,
-        )
+    def far(self, node: str) -> tuple[str, list[str]]:
+        """The other end of the link, and its addresses, IPv4 first."""
+        other = self.nodes[1 - self.nodes.index(node)]
+        return other, [self._address(other, block) for block in self.blocks]
+
+    def neighbors(self, node: str, export: tuple[Rule, ...]) -> Iterator[Neighbor]:
+        """The sessions of ``node`` with the other end, one for each IP version."""
+        name, addresses = self.far(node)
+        for block, address in zip(self.blocks, addresses, strict=True):
+            yield Neighbor(
+                name if block.version == 4 else f"{name} IPv6",
+                address,
+                self.asns[self.nodes.index(name)],
+                local_address=self._address(node, block),
+                next_hop_self=self.asns[0] == self.asns[1],
+                export=export,
+            )
 
     def link(self) -> Link:
-        a, b = (End(n, i, (f"{at}/30",)) for n, i, at in zip(self.nodes, self.interfaces, self.addresses, strict=True))
-        return Link(a, b, name=self.name)
+        near, far = (
+            End(node, interface, tuple(f"{self._address(node, block)}/{block.prefixlen}" for block in self.blocks))
+            for node, interface in zip(self.nodes, self.interfaces, strict=True)
+        )
+        return Link(near, far, name=self.name)
 
 
 def compile_vbr_estate(estate: VbrEstate) -> Plan:
@@ -100,23 +112,30 @@ def compile_vbr_estate(estate: VbrEstate) -> Plan:
 
 
 def _joints(estate: VbrEstate) -> Iterator[_Joint]:
-    """The links inside the cloud, numbered by the order of the resources."""
+    """The links inside the cloud, numbered by the order of the resources; with IPv6 where a VBR and a VPC have it."""
     vpc_asn = free_asn(estate)
     routers = {router.name: router for router in estate.transit_routers}
     ends: list[tuple[str, tuple[str, str], tuple[str, str], tuple[int, int]]] = []
-    for vbr in estate.vbrs:
-        asn = default_local_asn(estate, vbr)
+    for number, vbr in enumerate(estate.vbrs, 1):
+        asn, interface = default_local_asn(estate, vbr), _interface(vbr.name, f"vbr{number}")
         if vbr.transit_router is None:
-            ends.append((f"{vbr.name} to {vbr.vpc}", (vbr.name, vbr.vpc), ("vpc", vbr.name), (asn, vpc_asn)))
+            ends.append((f"{vbr.name} to {vbr.vpc}", (vbr.name, vbr.vpc), ("vpc", interface), (asn, vpc_asn)))
         else:
             router = routers[vbr.transit_router]
-            ends.append(("VBR-connection", (vbr.name, router.name), ("cen", vbr.name), (asn, router.asn)))
+            ends.append(("VBR-connection", (vbr.name, router.name), ("cen", interface), (asn, router.asn)))
     for router in estate.transit_routers:
-        for vpc in estate.vpcs:
-            ends.append(("VPC-connection", (router.name, vpc.name), (vpc.name, router.name), (router.asn, vpc_asn)))
-    for (name, nodes, interfaces, asns), block in zip(ends, WIRING.subnets(new_prefix=30), strict=False):
-        low, high = map(str, block.hosts())
-        yield _Joint(name, nodes, interfaces, asns, (low, high))
+        for number, vpc in enumerate(estate.vpcs, 1):
+            interfaces = (_interface(vpc.name, f"vpc{number}"), _interface(router.name, "tr"))
+            ends.append(("VPC-connection", (router.name, vpc.name), interfaces, (router.asn, vpc_asn)))
+    dual = any(vbr.ipv6 for vbr in estate.vbrs) and any(vpc.ipv6_cidr is not None for vpc in estate.vpcs)
+    pairs = zip(WIRING.subnets(new_prefix=30), WIRING_IPV6.subnets(new_prefix=64), strict=False)
+    for (name, nodes, interfaces, asns), (block, block6) in zip(ends, pairs, strict=False):
+        yield _Joint(name, nodes, interfaces, asns, (block, block6) if dual else (block,))
+
+
+def _interface(name: str, short: str) -> str:
+    """An interface is called like what it leads to, if the kernel takes that."""
+    return name if len(name) <= LONGEST_INTERFACE else short
 
 
 def free_asn(estate: VbrEstate) -> int:
@@ -186,7 +205,7 @@ def bridge_of(circuit: Circuit) -> str:
 def _vbr(estate: VbrEstate, vbr: Vbr, joints: tuple[_Joint, ...]) -> Node:
     asn = default_local_asn(estate, vbr)
     inner = [joint for joint in joints if vbr.name in joint.nodes]
-    neighbors = [joint.neighbor(vbr.name, _NO_NETWORKS) for joint in inner]
+    neighbors = [neighbor for joint in inner for neighbor in joint.neighbors(vbr.name, _NO_NETWORKS)]
     for peer in vbr.peers:
         group, circuit = group_of(vbr, peer), circuit_of(estate, vbr.name, peer.ip)
         assert group is not None and circuit is not None  # require_valid has seen to it
@@ -221,9 +240,13 @@ def _vbr(estate: VbrEstate, vbr: Vbr, joints: tuple[_Joint, ...]) -> Node:
         profile=estate.profile,
     )
     # Not learned by BGP: a network of the same block would be the VBR's own and leave it without a way there.
-    blocks = {vpc.name: vpc.cidr for vpc in estate.vpcs}
+    blocks = {vpc.name: (vpc.cidr, vpc.ipv6_cidr) for vpc in estate.vpcs}
     routes = tuple(
-        Route(blocks[end], gateway) for joint in inner for end, gateway in [joint.far(vbr.name)] if end in blocks
+        Route(block, gateway)
+        for joint in inner
+        for end, gateways in [joint.far(vbr.name)]
+        for block, gateway in zip(blocks.get(end, ()), gateways, strict=False)
+        if block is not None
     )
     label = f"Virtual border router {vbr.name}"
     return Node(vbr.name, Role.VBR, label, str(vbr.region), routes=routes, forwarding=True, speaker=speaker)
@@ -233,7 +256,9 @@ def _transit_router(estate: VbrEstate, router: TransitRouter, joints: tuple[_Joi
     routers = {vbr.name for vbr in estate.vbrs}
     inner = [joint for joint in joints if router.name in joint.nodes]
     neighbors = tuple(
-        joint.neighbor(router.name, _CENS_ROUTES if routers & set(joint.nodes) else ()) for joint in inner
+        neighbor
+        for joint in inner
+        for neighbor in joint.neighbors(router.name, _CENS_ROUTES if routers & set(joint.nodes) else ())
     )
     speaker = Speaker(
         router.asn,
@@ -255,8 +280,12 @@ def _vpc(estate: VbrEstate, vpc: Vpc, joints: tuple[_Joint, ...]) -> Node:
     speaker = Speaker(
         free_asn(estate),
         str(IPv4Network(vpc.cidr)[-2]),
-        tuple(joint.neighbor(vpc.name, _NOTHING if routers & set(joint.nodes) else _OWN_NETWORKS) for joint in inner),
-        tuple(vswitch.cidr for vswitch in vpc.vswitches),
+        tuple(
+            neighbor
+            for joint in inner
+            for neighbor in joint.neighbors(vpc.name, _NOTHING if routers & set(joint.nodes) else _OWN_NETWORKS)
+        ),
+        tuple(cidr for vswitch in vpc.vswitches for cidr in (vswitch.cidr, vswitch.ipv6_cidr) if cidr is not None),
         multipath=_MULTIPATH,
         hold_time=estate.timers.hold_time,
         connect_retry_time=estate.timers.connect_retry_time,

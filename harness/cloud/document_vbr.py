@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from ipaddress import IPv4Network, ip_address, ip_interface, ip_network
+from ipaddress import IPv4Network, IPv6Network, ip_address, ip_interface, ip_network
 
 from harness.cloud.build_vbr import compile_vbr_estate
 from harness.cloud.document import Built, Kind
@@ -45,6 +45,7 @@ from harness.cloud.vbr import (
 from harness.cloud.vbr_rules import validate
 
 VPC_BLOCK = "172.16.0.0/16"
+VPC_IPV6_BLOCK = "fd00:172:16::/56"
 #: The ASN of a data centre of which no group says anything.
 DATA_CENTRE_ASN = 65001
 
@@ -135,17 +136,24 @@ def _vbr(form: VbrForm, region: Region) -> Vbr:
 
 
 def _vpc(form: VbrForm, region: Region) -> Vpc:
-    """The VPC with one vSwitch, the first /24 of its block, and one instance, the vSwitch's tenth address where it is that large."""
-    cidr = form.vpc.cidr or _covering(form.networks)
+    """The VPC with one vSwitch and one instance: the first /24 (IPv6: /64) of its block, and the tenth (IPv6: ::10) address of that."""
+    cidr = form.vpc.cidr or _covering([each for each in form.networks if ":" not in each])
+    cidr6 = form.vpc.ipv6_cidr if form.vpc.given("ipv6_cidr") else VPC_IPV6_BLOCK if form.ipv6 else None
     try:
-        block = IPv4Network(cidr)
+        block, block6 = IPv4Network(cidr), IPv6Network(cidr6 or VPC_IPV6_BLOCK)
     except ValueError:
-        return Vpc(form.vpc.name, region, cidr, ())
+        return Vpc(form.vpc.name, region, cidr, (), ipv6_cidr=cidr6)
     vswitch = next(block.subnets(new_prefix=max(24, block.prefixlen)))
-    if vswitch.num_addresses < 8:
-        return Vpc(form.vpc.name, region, cidr, ())
-    instance = Ecs("ecs", "vSwitch 1", str(vswitch[10 if vswitch.num_addresses > 16 else 1]))
-    return Vpc(form.vpc.name, region, cidr, (VSwitch("vSwitch 1", str(vswitch), "H"),), (instance,))
+    vswitch6 = next(block6.subnets(new_prefix=max(64, block6.prefixlen)))
+    if vswitch.num_addresses < 8 or vswitch6.num_addresses < 32:
+        return Vpc(form.vpc.name, region, cidr, (), ipv6_cidr=cidr6)
+    address, address6 = str(vswitch[10 if vswitch.num_addresses > 16 else 1]), str(vswitch6[16])
+    if cidr6 is None:
+        vswitches, instances = (VSwitch("vSwitch 1", str(vswitch), "H"),), (Ecs("ecs", "vSwitch 1", address),)
+    else:
+        vswitches = (VSwitch("vSwitch 1", str(vswitch), "H", str(vswitch6)),)
+        instances = (Ecs("ecs", "vSwitch 1", address, address6),)
+    return Vpc(form.vpc.name, region, cidr, vswitches, instances, cidr6)
 
 
 def _covering(networks: Sequence[str]) -> str:

@@ -101,6 +101,9 @@ class VpcForm(Form):
     cidr: str | None = Field(
         None, description="its block; default 172.16.0.0/16, or the smallest that holds all networks"
     )
+    ipv6_cidr: str | None = Field(
+        None, description="its IPv6 block; default fd00:172:16::/56 where the VBR has IPv6; null: none"
+    )
 
 
 class CircuitForm(Form):

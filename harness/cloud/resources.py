@@ -51,11 +51,12 @@ SUPPORTED_ZONES: dict[str, tuple[str, ...]] = {
 
 @dataclass(frozen=True, slots=True)
 class VSwitch:
-    """A vSwitch of a VPC (ECMP-1)."""
+    """A vSwitch of a VPC (ECMP-1); IPv6 beside IPv4 where the VPC has it."""
 
     name: str
     cidr: str
     zone: str
+    ipv6_cidr: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,17 +66,19 @@ class Ecs:
     name: str
     vswitch: str
     address: str
+    ipv6_address: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Vpc:
-    """A virtual private cloud (ECMP-1)."""
+    """A virtual private cloud (ECMP-1). ``ipv6_cidr`` stands beside its IPv4 block where it has IPv6."""
 
     name: str
     region: Region
     cidr: str
     vswitches: tuple[VSwitch, ...]
     instances: tuple[Ecs, ...] = ()
+    ipv6_cidr: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ what lies between the two ends.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from ipaddress import IPv4Address, IPv4Network, ip_interface, ip_network
+from ipaddress import IPv4Address, IPv4Network, IPv6Network, ip_interface, ip_network
 
 from harness.cloud.resources import Vpc
 from harness.plan import End, Link, Node, Role, Route
@@ -52,16 +52,18 @@ def attach_instances(vpc: Vpc, nodes: list[Node], links: list[Link]) -> None:
     """The ECS instances of each vSwitch of a VPC, whose node has the vSwitch's gateway address."""
     for number, vswitch in enumerate(vpc.vswitches, 1):
         block = IPv4Network(vswitch.cidr)
-        gateway = block[-3]
+        gateways = [f"{block[-3]}/{block.prefixlen}"]
+        uplinks = [Route("0.0.0.0/0", gateway=str(block[-3]))]
+        if vswitch.ipv6_cidr is not None:
+            block6 = IPv6Network(vswitch.ipv6_cidr)
+            gateways.append(f"{block6[1]}/{block6.prefixlen}")
+            uplinks.append(Route("::/0", gateway=str(block6[1])))
         instances = [instance for instance in vpc.instances if instance.vswitch == vswitch.name]
         for instance in instances:
             label = f"ECS {instance.address} in {vswitch.name}"
-            uplink = Route("0.0.0.0/0", gateway=str(gateway))
-            nodes.append(Node(instance.name, Role.ECS, label, str(vpc.region), routes=(uplink,)))
-            links.append(
-                Link(
-                    End(vpc.name, f"vswitch{number}", (f"{gateway}/{block.prefixlen}",)),
-                    End(instance.name, "eth0", (f"{instance.address}/{block.prefixlen}",)),
-                    name=vswitch.name,
-                )
-            )
+            own = [f"{instance.address}/{block.prefixlen}"]
+            if instance.ipv6_address is not None and vswitch.ipv6_cidr is not None:
+                own.append(f"{instance.ipv6_address}/{block6.prefixlen}")
+            nodes.append(Node(instance.name, Role.ECS, label, str(vpc.region), routes=tuple(uplinks[: len(own)])))
+            near, far = End(vpc.name, f"vswitch{number}", tuple(gateways)), End(instance.name, "eth0", tuple(own))
+            links.append(Link(near, far, name=vswitch.name))

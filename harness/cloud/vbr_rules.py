@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from ipaddress import IPv4Network, ip_address, ip_network
+from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 
 from harness.cloud.findings import Finding, Severity, judge, refuse_errors
 from harness.cloud.vbr import (
@@ -226,7 +226,7 @@ def direct_lines_have_hop_count_one(estate: VbrEstate) -> Iterator[Finding]:
 
 
 def advertised_networks_are_of_the_vpc(estate: VbrEstate) -> Iterator[Finding]:
-    blocks = {vpc.name: IPv4Network(vpc.cidr) for vpc in estate.vpcs}
+    blocks = {vpc.name: [ip_network(each) for each in (vpc.cidr, vpc.ipv6_cidr) if each] for vpc in estate.vpcs}
     for vbr in estate.vbrs:
         if vbr.vpc not in blocks:
             yield Finding(f"VBR {vbr.name}", f"VPC {vbr.vpc!r} does not exist", "VBR-42", "Create the VPC first")
@@ -242,9 +242,17 @@ def advertised_networks_are_of_the_vpc(estate: VbrEstate) -> Iterator[Finding]:
             except ValueError as error:
                 yield Finding(owner, f"{error}", "VBR-21", "Give a CIDR block without host bits")
                 continue
-            if not (isinstance(network, IPv4Network) and network.subnet_of(blocks[vbr.vpc])):
-                rule = f"{text} is not inside {blocks[vbr.vpc]} of VPC {vbr.vpc}"
-                yield Finding(owner, rule, "VBR-42", f"Choose {blocks[vbr.vpc]} or a part of it")
+            if network.version == 6 and not vbr.ipv6:
+                rule = f"{text} is IPv6, but VBR {vbr.name} has IPv6 disabled"
+                yield Finding(owner, rule, "VBR-8", "Enable IPv6 on the VBR first, or choose an IPv4 block")
+            elif not any(network.version == block.version and _inside(network, block) for block in blocks[vbr.vpc]):
+                there = " and ".join(map(str, blocks[vbr.vpc]))
+                rule = f"{text} is not inside {there} of VPC {vbr.vpc}"
+                yield Finding(owner, rule, "VBR-42", f"Choose {there} or a part of it")
+
+
+def _inside(network: IPv4Network | IPv6Network, block: IPv4Network | IPv6Network) -> bool:
+    return network[0] in block and network.prefixlen >= block.prefixlen
 
 
 def transit_routers_exist(estate: VbrEstate) -> Iterator[Finding]:

@@ -16,6 +16,7 @@ from ipaddress import (
     IPv4Network,
     IPv6Address,
     IPv6Interface,
+    IPv6Network,
     ip_address,
     ip_interface,
     ip_network,
@@ -23,7 +24,7 @@ from ipaddress import (
 
 from harness.cloud.build import WIRING
 from harness.cloud.findings import Finding
-from harness.cloud.vbr import VbrEstate
+from harness.cloud.vbr import Line, VbrEstate
 
 Rule = Callable[[VbrEstate], Iterator[Finding]]
 
@@ -101,16 +102,23 @@ def client_blocks_are_blocks(estate: VbrEstate) -> Iterator[Finding]:
 
 def vpc_blocks_are_blocks(estate: VbrEstate) -> Iterator[Finding]:
     for vpc in estate.vpcs:
+        owner, rule = f"VPC {vpc.name}", "is no block that a VPC can have"
         try:
             block = IPv4Network(vpc.cidr)
+            if not 8 <= block.prefixlen <= 28 or _no_unicast(block[1]):
+                remedy = "Give a block of /8 to /28 such as 172.16.0.0/16"
+                yield Finding(owner, f"{block} {rule}", "VBR-42", remedy, field="cidr")
         except ValueError as error:
-            yield Finding(f"VPC {vpc.name}", f"{error}", "VBR-42", "Give an IPv4 block without host bits", field="cidr")
+            yield Finding(owner, f"{error}", "VBR-42", "Give an IPv4 block without host bits", field="cidr")
+        if vpc.ipv6_cidr is None:
             continue
-        if not 8 <= block.prefixlen <= 28 or _no_unicast(block[1]):
-            rule = f"{block} is no block that a VPC can have"
-            yield Finding(
-                f"VPC {vpc.name}", rule, "VBR-42", "Give a block of /8 to /28 such as 172.16.0.0/16", field="cidr"
-            )
+        try:
+            block6 = IPv6Network(vpc.ipv6_cidr)
+            if block6.prefixlen > 64 or _no_unicast(block6[1]) or _no_unicast(block6[16]):
+                remedy = "Give one of /64 or larger, such as fd00:172::/56"
+                yield Finding(owner, f"{block6} {rule}", "VBR-42", remedy, field="ipv6_cidr")
+        except ValueError as error:
+            yield Finding(owner, f"{error}", "VBR-42", "Give an IPv6 block without host bits", field="ipv6_cidr")
 
 
 def names_can_be_used(estate: VbrEstate) -> Iterator[Finding]:
@@ -133,6 +141,10 @@ def names_can_be_used(estate: VbrEstate) -> Iterator[Finding]:
         if not (circuit.name.isprintable() and circuit.name.strip() and len(circuit.name) <= LONGEST_NAME):
             rule = f"its name is not 1 to {LONGEST_NAME} printable characters"
             yield Finding(f"circuit {circuit.name}", rule, "VBR-1", "Give another name", field="name")
+        elif circuit.line is Line.BRIDGED and not NODE_NAME.fullmatch(circuit.name):
+            rule = f"its bridging device cannot be called {circuit.name}-bridge"
+            remedy = "Use a letter, then up to 31 letters, digits, dots, underscores or hyphens"
+            yield Finding(f"circuit {circuit.name}", rule, "VBR-1", remedy, field="name")
 
 
 def names_are_unique(estate: VbrEstate) -> Iterator[Finding]:
@@ -163,6 +175,8 @@ def nodes_have_names_of_their_own(estate: VbrEstate) -> Iterator[Finding]:
         named.append((f"VPC {vpc.name}", vpc.name))
         named += [(f"ECS instance {instance.name}", instance.name) for instance in vpc.instances]
     named += [(f"transit router {router.name}", router.name) for router in estate.transit_routers]
+    bridged = (circuit.name for circuit in estate.circuits if circuit.line is Line.BRIDGED)
+    named += [(f"circuit {name}", f"{name}-bridge") for name in bridged]
     first: dict[str, str] = {}
     for owner, name in named:
         other = first.setdefault(name, owner)
@@ -172,6 +186,7 @@ def nodes_have_names_of_their_own(estate: VbrEstate) -> Iterator[Finding]:
 
 def blocks_do_not_overlap(estate: VbrEstate) -> Iterator[Finding]:
     named = [(f"VPC {vpc.name}", vpc.cidr, "ECMP-1", "cidr") for vpc in estate.vpcs]
+    named += [(f"VPC {vpc.name}", vpc.ipv6_cidr, "ECMP-1", "ipv6_cidr") for vpc in estate.vpcs if vpc.ipv6_cidr]
     named += [
         (f"data centre {dc.name}", block, "ECMP-1", "blocks") for dc in estate.data_centres for block in dc.blocks
     ]

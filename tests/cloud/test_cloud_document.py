@@ -183,6 +183,15 @@ RULES: dict[str, tuple[str, str, str, str]] = {
         "[224.0.0.0/8]",
     ),
     "VPC's block": ("  networks:", "  vpc: {cidr: 172.16.0.0/31}\n  networks:", "VBR-42", "172.16.0.0/31"),
+    "VPC's IPv6 block": ("  networks:", "  vpc: {ipv6_cidr: fd00::1/64}\n  networks:", "VBR-42", "fd00::1/64"),
+    "VPC's small IPv6 block": ("  networks:", "  vpc: {ipv6_cidr: fd00::/96}\n  networks:", "VBR-42", "fd00::/96"),
+    "IPv6 network": ("[172.16.0.0/16]", '["fd00:99::/64"]', "VBR-42", '"fd00:99::/64"'),
+    "bridged circuit's name": (
+        "  networks:",
+        "  circuits: [{name: a b, line: bridged}]\n  networks:",
+        "VBR-1",
+        "a b",
+    ),
     "region": ("  ipv6: true", "  ipv6: true\n  region: Atlantis", "VBR-1", "Atlantis"),
 }
 
