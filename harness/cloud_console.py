@@ -73,12 +73,14 @@ class VbrConsole:
         estate: VbrEstate,
         vbr: str | None = None,
         changed: Callable[[VbrEstate], None] = lambda _: None,
+        *,
+        answer_within: float = ANSWER_WITHIN,
     ) -> None:
         self.lab, self.estate = lab, estate
         self.name = vbr or estate.vbrs[0].name
         self.groups, self.peers, self.networks = Groups(self), Peers(self), Networks(self)
         self.moment = lab.born
-        self._changed = changed
+        self._changed, self._answer_within = changed, answer_within
         self._one_at_a_time = asyncio.Lock()
 
     @property
@@ -119,7 +121,7 @@ class VbrConsole:
         if not speaker.running:
             return {}
         try:
-            async with asyncio.timeout(ANSWER_WITHIN):
+            async with asyncio.timeout(self._answer_within):
                 rows = await speaker.call("show.neighbors")
         except (ControlError, TimeoutError):
             return {}
@@ -154,7 +156,7 @@ class VbrConsole:
 def _why(status: PeerStatus, told: dict[str, Any] | None, bfd: dict[str, Any]) -> str:
     """Why a peer is not Established, or what is wrong though it is."""
     if told is None:
-        return "the speaker of the VBR does not run"
+        return "the speaker of the VBR does not run, or does not answer"
     if status is not PeerStatus.ESTABLISHED:
         last, dropped = told.get("last_down"), told.get("md5")
         # Segments are dropped at the start of every keyed session: they are the reason where nothing was heard at all.
