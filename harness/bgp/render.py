@@ -323,7 +323,10 @@ def _table(*columns: str) -> Table:
 
 def _text(table: Table, color: bool, width: int) -> str:
     out = io.StringIO()
+    # Words in brackets are communities, not rich's markup.
     # What the caller wants counts, not what the environment says of its own terminal.
     system: Literal["standard"] | None = "standard" if color else None
-    Console(file=out, force_terminal=color, color_system=system, width=width, highlight=False).print(table)
+    Console(
+        file=out, force_terminal=color, color_system=system, width=width, highlight=False, markup=False, emoji=False
+    ).print(table)
     return "\n".join(line.rstrip() for line in out.getvalue().splitlines())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from harness.bgp import render
 from harness.bgp.shows import Shows
 from tests.bgp.test_bgp_speaker import NET, build, rows
 
@@ -19,6 +20,7 @@ def test_both_ends_leave_a_drained_session_while_it_carries_on() -> None:
     paths = {p["peer"]: p for p in rows(s["s"])[NET]}
     assert (paths["b"]["local_pref"], paths["b"]["communities"]) == (0, [MARK])
     assert paths["a"]["best"] and not paths["b"]["multipath"] and paths["b"]["usable"]
+    assert "[graceful-shutdown]" in render.routes(Shows(s["s"], lambda: 0.0).routes())
     assert Shows(s["b"], lambda: 0.0).neighbors("s")[0]["draining"]
     s["b"].drain_neighbor("s", False)
     world.run(1)
