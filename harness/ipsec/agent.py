@@ -7,7 +7,7 @@ What it owns and charon does not: when to negotiate again (ECMP-30: charon takes
 as final), the tunnel interface's line protocol, and counters that go on over rekeys.
 
 Methods: ``show.status``, ``show.sas``, ``counters``, ``log``, ``initiate``, ``terminate``, ``rekey``, ``restart``, ``stop``.
-Events (each with ``tunnel``): ``status``, ``ike``, ``child``, ``line``, ``charon``, ``failure``.
+Events (each with ``tunnel``): ``status``, ``ike``, ``child``, ``line``, ``charon``, ``failure``, ``traffic``, ``duplicate``.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ import re
 import signal
 import time
 from collections.abc import Coroutine, Sequence
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ from harness.control import ControlServer, EventLog
 from harness.ipsec import strongswan
 from harness.ipsec.accounts import Accounts, ChildSa, child_sa, ike_sas
 from harness.ipsec.charon import Charon, CharonError
+from harness.ipsec.doorway import Doorway
 from harness.ipsec.line import Line
 from harness.ipsec.negotiator import Negotiator
 from harness.ipsec.reasons import Reason, charon_ended, interface_refused, reason_in, unexplained
@@ -60,6 +62,7 @@ class Agent:
         self._status = Status(self._emit)
         self._negotiator = Negotiator(settings.retry, self._attempt, self._attempt_failed)
         self._negotiator.persistent = settings.tunnel.initiate == "start" and settings.begin
+        self._doorway = Doorway(self._line, self._entered)
         self._held = False  # down by the method terminate
         self._proving = False  # of two keys only the peer's is known to charon yet
         self._carrying: set[int] = set()  # ids of the CHILD_SAs that carry traffic
@@ -81,7 +84,7 @@ class Agent:
     async def run(self) -> None:
         """Until the method ``stop`` or SIGTERM. Raises ControlError when another daemon holds the control socket."""
         methods = {
-            "show.status": self.show_status,
+            "show.status": self.listed_status,
             "show.sas": self.show_sas,
             "counters": self.counters,
             "log": self.log,
@@ -135,6 +138,7 @@ class Agent:
         self._task(self._negotiator.run())
         if self._negotiator.persistent:
             self._negotiator.want(persistent=True)
+        self._await_traffic()
 
     async def _load(self) -> None:
         self._vici = await ViciSession.connect(self._charon.vici_socket, self._vici_event)
@@ -158,6 +162,7 @@ class Agent:
 
     async def _end_charon(self) -> None:
         self._stopping = True
+        self._doorway.close()
         await self._cancel_tasks()
         await self._charon.stop()
         if self._vici is not None:
@@ -304,10 +309,12 @@ class Agent:
             if heard == self._heard_events:
                 self._carrying = {child.id for child in listed}
                 self._settle()
+            await self._end_duplicates()
 
     def _settle(self) -> None:
         """Line and state as the SAs have them; asks for a new tunnel when the last one went."""
         if self._carrying:
+            self._doorway.close()
             self._move_line(True)
             self._become(State.UP)
         elif self._line.up or self._status.state is State.UP:
@@ -316,8 +323,23 @@ class Agent:
             failed = reason is not None and reason.failure
             self._become(State.FAILED if failed else self._resting(), reason if failed else None)
             self._negotiator.lost()
+            self._await_traffic()
         elif self._held:
             self._become(State.DOWN)
+
+    async def _end_duplicates(self) -> None:
+        """Both ends began at once: two IKE_SAs stand, each with a child. The end of the higher address ends all but one."""
+        if self._vici is None or ip_address(self.tunnel.local) < ip_address(self.tunnel.remote):
+            return
+        standing = [sa for sa in self.accounts.sas if sa.state == "ESTABLISHED" and sa.carrying]
+        if len(standing) < 2 or self._negotiator.attempting or any(sa.changing for sa in self.accounts.sas):
+            return
+        kept = next((sa for sa in standing if sa.initiator), standing[0])
+        for sa in standing:
+            if sa is not kept:
+                self._emit("duplicate", id=sa.id, kept=kept.id, initiator=sa.initiator)
+                with contextlib.suppress(ViciError):
+                    await self._vici.request("terminate", {"ike-id": str(sa.id), "timeout": "-1"})
 
     async def _list(self) -> list[ChildSa]:
         assert self._vici is not None
@@ -373,6 +395,17 @@ class Agent:
             self._settle()
         else:
             self._fail(reason)
+            self._await_traffic()
+
+    def _await_traffic(self) -> None:
+        """ECMP-7, effective immediately = no: the next packet that is routed into the tunnel starts the negotiation."""
+        if self.tunnel.initiate == "traffic" and not (self._held or self._carrying or self._stopping):
+            self._doorway.open()
+
+    def _entered(self, packet: str) -> None:
+        self._doorway.close()
+        self._emit("traffic", packet=packet)
+        self._negotiator.want(persistent=False)
 
     # -- status ---------------------------------------------------------------------------------------------------------
 
@@ -417,6 +450,11 @@ class Agent:
             "charon": self._charon.pid,
         }
 
+    async def listed_status(self) -> dict[str, Any]:
+        """``show.status``: with the IKE_SAs as charon has them now, which the console's word depends on."""
+        await self._list_if_running()
+        return self.show_status()
+
     async def show_sas(self) -> dict[str, Any]:
         """The IKE_SAs with their CHILD_SAs as charon lists them now, and the traffic over all rekeys."""
         await self._list_if_running()
@@ -453,6 +491,7 @@ class Agent:
         """Ends the tunnel by DELETE. It stays down on this side until ``initiate``; a peer that initiates will come again."""
         self._require_charon()
         self._held = True
+        self._doorway.close()
         self._negotiator.want_no_more()
         session = await ViciSession.connect(self._charon.vici_socket)
         try:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import ipaddress
+import socket
 from pathlib import Path
 
 from harness.ipsec.strongswan import IF_ID, DataPlane
@@ -22,6 +23,7 @@ from harness.net.requests import IFINFO, Ifla, Rtm
 from harness.plan import Tunnel
 
 GUARD_METRIC = 0x7FFFFFFF
+_EVERY_PROTOCOL = 3  # ETH_P_ALL
 _COUNTERS = tuple(f"{what}_{way}" for way in ("in", "out") for what in ("bytes", "packets", "errors", "dropped"))
 _IFLA_INFO_KIND, _IFLA_INFO_DATA, _IFLA_XFRM_IF_ID = 1, 2, 2
 
@@ -114,6 +116,24 @@ class Line:
                 raise
         self.up = up
         return True
+
+    def listen(self) -> socket.socket | None:
+        """Lets packets in while there is no SA, so that the first one can be seen: a socket that hears every packet of the interface.
+
+        The carrier is on, without which no route leads here; what enters is dropped by whoever would encrypt it. The line stays down.
+        None while the interface is gone.
+        """
+        if self.ifindex is None:
+            return None
+        heard = socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK, 0)
+        # Bound to all protocols: a socket of one protocol does not hear what goes out.
+        heard.bind((self._tunnel.interface, _EVERY_PROTOCOL))
+        try:
+            self._netlink.transact([switch(self._plane, self.ifindex, True), rtnl.link_get(self.ifindex)])
+        except NetlinkError:
+            heard.close()
+            return None
+        return heard
 
     def lost(self) -> None:
         """charon is gone, and on the libipsec plane its TUN device with it."""

@@ -53,10 +53,6 @@ _PLUGINS = {
 
 def check(tunnel: Tunnel, plane: DataPlane) -> None:
     """Refuses what the data plane cannot carry. Raises TunnelError."""
-    if tunnel.initiate == "traffic":
-        raise TunnelError(
-            f'tunnel {tunnel.name}: initiate "traffic" is not offered; use "start" (negotiate at once) or "none" (answer only)'
-        )
     if tunnel.dpd_delay != int(tunnel.dpd_delay) or tunnel.dpd_delay < 0:
         raise TunnelError(
             f"tunnel {tunnel.name}: DPD delay {tunnel.dpd_delay:g} s; charon counts in whole seconds (0: no DPD), use one"

@@ -149,7 +149,6 @@ def test_a_socket_path_that_the_file_cannot_hold_is_refused() -> None:
     [
         ({"interface": "Tunnel1"}, DataPlane.LIBIPSEC, "interface 'Tunnel1' cannot be had .* call it so"),
         ({"mtu": 1401}, DataPlane.LIBIPSEC, "MTU 1401 is over the 1400"),
-        ({"initiate": "traffic"}, DataPlane.XFRM, 'initiate "traffic" is not offered; use "start"'),
         ({"dpd_delay": 0.5}, DataPlane.XFRM, "DPD delay 0.5 s; charon counts in whole seconds"),
     ],
 )

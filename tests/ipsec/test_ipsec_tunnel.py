@@ -366,3 +366,65 @@ async def test_charon_dies_with_its_agent(stage: Stage) -> None:
     finally:
         asyncio.get_running_loop().remove_reader(pidfd)
         os.close(pidfd)
+
+
+@pytest.mark.spec("ECMP-7")
+async def test_negotiation_when_traffic_enters(stage: Stage) -> None:
+    """Nothing is negotiated until a packet is routed into the tunnel; after a DELETE the next packet starts it again."""
+    await stage.start(stage.device, tunnel(DEVICE))
+    await stage.device.until("charon", state="ready")
+    await stage.start(stage.cloud, tunnel(CLOUD, initiate="traffic"))
+    await stage.cloud.until("charon", state="ready")
+    status = await stage.cloud.call("show.status")
+    assert (status["state"], status["line"], status["attempts"]) == ("waiting", "down", 0)
+    for _ in range(2):
+        marks = stage.marks()
+        assert await stage.cloud.ping(DEVICE_INSIDE, "-c5", "-i0.3", "-W1") >= 3
+        entered = await stage.cloud.until("traffic", after=marks[0])
+        assert entered["packet"] == f"ICMP {CLOUD_INSIDE} > {DEVICE_INSIDE}"
+        await stage.lines_up(marks)
+        marks = stage.marks()
+        await stage.device.call("terminate")
+        await stage.cloud.until("status", state="waiting", after=marks[0])
+    assert (await stage.cloud.call("show.status"))["attempts"] == 2
+
+
+@pytest.mark.spec("ECMP-7")
+async def test_traffic_that_meets_no_peer_is_a_failure_and_is_tried_again(stage: Stage) -> None:
+    await stage.start(stage.cloud, tunnel(CLOUD, initiate="traffic"))
+    await stage.cloud.until("charon", state="ready")
+    assert await stage.cloud.ping(DEVICE_INSIDE, "-c2") == 0
+    assert (await stage.cloud.until("failure"))["code"] == "PEER_UNREACHABLE"
+    await stage.start(stage.device, tunnel(DEVICE))
+    await stage.device.until("charon", state="ready")
+    assert await stage.cloud.ping(DEVICE_INSIDE, "-c5", "-i0.3", "-W1") >= 3
+
+
+async def test_two_ends_that_both_begin_are_left_with_one_tunnel(stage: Stage) -> None:
+    """Both initiate at once: two IKE_SAs come to stand, one end ends the second, the tunnel never goes down."""
+    await stage.start(stage.device, tunnel(DEVICE, initiate="start"), begin=False)
+    await stage.start(stage.cloud, tunnel(CLOUD), begin=False)
+    await stage.device.until("charon", state="ready")
+    await stage.cloud.until("charon", state="ready")
+    marks = stage.marks()
+    await asyncio.gather(stage.cloud.call("initiate"), stage.device.call("initiate"))
+    await stage.lines_up(marks)
+    for end in (stage.cloud, stage.device):
+        async with asyncio.timeout(5):
+            while len((await end.call("show.sas"))["ike"]) != 1:
+                await asyncio.sleep(0.02)
+    assert await stage.cloud.ping(DEVICE_INSIDE) == 10
+    for end, mark in zip((stage.cloud, stage.device), marks, strict=True):
+        assert [event["state"] for event in end.events[mark:] if event["type"] == "line"] == ["up"]
+
+
+@pytest.mark.spec("ECMP-31")
+async def test_two_keys_on_one_end_are_tried_each_for_itself(stage: Stage) -> None:
+    """The peer's proof is held against one key, this side's own is made with the other, as on a device that has two."""
+    await stage.start(stage.device, tunnel(DEVICE, key="another", peer_key=KEY))
+    await stage.device.until("charon", state="ready")
+    await stage.start(stage.cloud, tunnel(CLOUD))
+    await stage.cloud.until("failure", code="AUTHENTICATION_FAILED")
+    lines = [entry["line"] for entry in await stage.cloud.call("log")]
+    assert any("MAC mismatched" in line for line in lines), "the cloud refuses the proof made with the device's own key"
+    assert await stage.device.carrier() is False
