@@ -294,6 +294,25 @@ def execute(
 
 
 @app.command()
+def monitor(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="a running lab, or NAME-PID where several run")],
+    as_json: Json = False,
+    prometheus: Annotated[bool, typer.Option("--prometheus", help="print Prometheus metrics")] = False,
+    count: Annotated[int, typer.Option(min=1, help="how many readings")] = 1,
+    interval: Annotated[float, typer.Option(min=0.1, metavar="SECONDS", help="between two readings")] = 1.0,
+) -> None:
+    """Traffic, SA and BGP state of a running lab's IPsec connections, as in the console's Monitor tab. Exit status 1: it has none."""
+    from harness.net import sandbox
+
+    argv = [sys.executable, "-m", "harness.monitor", "--count", str(count), "--interval", str(interval)]
+    argv += ["--json"] * as_json + ["--prometheus"] * prometheus
+    try:
+        raise typer.Exit(sandbox.join(name, None, argv))
+    except sandbox.JoinError as error:
+        _fail(error)
+
+
+@app.command()
 def capture(
     name: Annotated[str, typer.Argument(metavar="NAME", help="a running lab")],
     node: Annotated[str, typer.Argument(metavar="NODE", help="one of its nodes")],

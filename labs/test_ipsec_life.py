@@ -15,6 +15,7 @@ import pytest
 
 from harness.instruments import load
 from harness.lab import Lab
+from harness.monitor import chart_of, prometheus, readings
 from harness.plan import Esp, Ike, Plan, Tunnel
 from harness.traffic.flows import Direction
 from labs.conftest import Broken
@@ -83,7 +84,9 @@ async def test_what_the_console_shows_of_a_failure(fresh_ecmp: Broken, way: str)
     changed = tunnels(gw1=first, gw2=second)
     async with fresh_ecmp(timers=ipsec_ecmp.FAST, established=False, changed=changed, title=f"failing: {way}") as lab:
         for number, (console, code, phase) in enumerate(shown, 1):
-            told = await lab.event(within=TOLD_WITHIN, since=lab.begun, node=f"vpn{number}", source="ipsec", kind="failure")
+            told = await lab.event(
+                within=TOLD_WITHIN, since=lab.begun, node=f"vpn{number}", source="ipsec", kind="failure"
+            )
             status = await lab[f"vpn{number}"].ipsec.call("show.status")
             assert (status["state"], status["console"]) == ("failed", console)
             assert (status["reason"]["code"], status["reason"]["phase"]) == (code, phase)
@@ -129,7 +132,9 @@ async def test_bgp_counts_as_traffic_and_a_peer_that_comes_and_goes(fresh_ecmp: 
 
         restarted = time.monotonic()
         await lab["gw2"].ipsec.call("restart")
-        down = await lab.event(within=TOLD_WITHIN, since=restarted, node="vpn2", source="ipsec", kind="line", state="down")
+        down = await lab.event(
+            within=TOLD_WITHIN, since=restarted, node="vpn2", source="ipsec", kind="line", state="down"
+        )
         assert down.data["reason"]["code"] == "DELETED_BY_PEER"
         await lab.event(within=5.0, since=down.time, node="vpn2", source="ipsec", kind="line", state="up")
 
@@ -142,7 +147,9 @@ async def test_bgp_counts_as_traffic_and_a_peer_that_comes_and_goes(fresh_ecmp: 
         await carries_on(lab, 2)
         back = time.monotonic()
         assert await lab["gw3"].run("ip", "address", "add", "198.51.100.3/32", "dev", "outside1")
-        assert await lab["gw3"].run("ip", "route", "replace", "203.0.113.161", "via", "192.0.2.174", "dev", "outside1", "onlink")
+        assert await lab["gw3"].run(
+            "ip", "route", "replace", "203.0.113.161", "via", "192.0.2.174", "dev", "outside1", "onlink"
+        )
         await lab.event(within=10.0, since=back, node="vpn3", source="ipsec", kind="line", state="up")
         await carries_on(lab, 3)
 
@@ -173,8 +180,22 @@ async def test_rekeys_under_load_lose_nothing(fresh_ecmp: Broken) -> None:
         def enough() -> bool:
             return len(rekeyed("child")) >= CHILD_REKEYS and len(rekeyed("ike")) >= IKE_REKEYS
 
-        await lab.until(enough, within=30.0, what="ten child and three IKE rekeys")
-        await traffic.generator.advance(started)
+        samples = [await readings(lab.folder)]
+        while not enough() and time.monotonic() < started.start + 30.0:
+            await traffic.generator.advance(started, rounds=RATE // 2)
+            samples.append(await readings(lab.folder))
+        assert enough(), f"{len(rekeyed('child'))} child and {len(rekeyed('ike'))} IKE rekeys in 30 s"
+        marks = [
+            (event.time, "IKE rekey")
+            for event in lab.stream.of(node="vpn1", source="ipsec", kind="ike", since=began, change="rekeyed")
+        ]
+        lab.record(chart_of("Monitor of IPsec connection 1: 10 Mbit/s each way through rekeys", samples, marks))
+        assert {(each.node, each.console, each.bgp) for each in samples[-1]} == {
+            ("gw1", "ipsec_sa_established", "Established"),
+            ("vpn1", "ipsec_sa_established", "Established"),
+        }
+        page = prometheus(samples[-1]).decode()
+        assert 'vbrlab_ipsec_bgp_up{connection="IPsec-VPN Connection 1",node="vpn1"} 1.0' in page
         await traffic.generator.stop()
         ledger = await traffic.generator.finish(started)
         ended = time.monotonic()

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from reports import outage_plot, palette, plots
-from reports.model import Evidence, Failover, Outages, RunFolder, Spread
+from reports.model import Evidence, Failover, Monitor, Outages, RunFolder, Spread
 from reports.shares import DIRECTIONS, shares
 
 _LIGHT = palette.light()
@@ -67,21 +67,24 @@ def ecmp(folder: RunFolder, out_dir: Path) -> list[Path]:
 
 def of_run(evidence: Iterator[Evidence] | list[Evidence]) -> Iterator[tuple[Evidence, Chart]]:
     """The charts of what can be charted, with names that are unique in the run."""
-    count = {Spread.kind: 0, Failover.kind: 0, Outages.kind: 0}
+    count = dict.fromkeys((Spread.kind, Failover.kind, Outages.kind, Monitor.kind), 0)
     for entry in evidence:
-        if isinstance(entry.item, Spread | Failover | Outages):
+        if isinstance(entry.item, Spread | Failover | Outages | Monitor):
             count[entry.item.kind] += 1
             yield entry, chart(entry.item, f"{entry.item.kind}-{count[entry.item.kind]}")
 
 
-def chart(item: Spread | Failover | Outages, name: str) -> Chart:
+def chart(item: Spread | Failover | Outages | Monitor, name: str) -> Chart:
     """One chart; ``name`` becomes its file's and must be a word."""
     if isinstance(item, Spread):
         return _render(item, name, plots.SPREAD_NOTE, spread_in_words(item), plots.draw_spread, plots.spread_size)
     if isinstance(item, Outages):
         words = outage_plot.in_words(item)
         return _render(item, name, outage_plot.NOTE, words, outage_plot.draw_outages, outage_plot.outages_size)
-    note, words = plots.FAILOVER_NOTE, failover_in_words(item)
+    if isinstance(item, Monitor):
+        note, words = plots.MONITOR_NOTE, monitor_in_words(item)
+    else:
+        note, words = plots.FAILOVER_NOTE, failover_in_words(item)
     return _render(item, name, note, words, plots.draw_failover, plots.failover_size)
 
 
@@ -125,7 +128,15 @@ def failover_in_words(item: Failover) -> str:
     return f"Packets per second of {', '.join(item.connections)} over time; marked: {marks}."
 
 
-def _render(item: Spread | Failover | Outages, name: str, note: str, words: str, draw: Any, size: Any) -> Chart:
+def monitor_in_words(item: Monitor) -> str:
+    """What a monitor chart shows, for who cannot see it."""
+    states = ", ".join(f"{end} {sa}, BGP {bgp}" for end, sa, bgp, _ in item.states)
+    return f"Bytes per second of {', '.join(item.connections)} over time; at the end: {states}."
+
+
+def _render(
+    item: Spread | Failover | Outages | Monitor, name: str, note: str, words: str, draw: Any, size: Any
+) -> Chart:
     import matplotlib
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.backends.backend_svg import FigureCanvasSVG

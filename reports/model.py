@@ -191,10 +191,39 @@ class Sequence:
     path: str = ""
 
 
-Item = Topology | Table | Timeline | Spread | Failover | Outages | Stages | Values | Grid | Attachment | Sequence
+@dataclass(frozen=True, slots=True)
+class Monitor:
+    """A connection's Monitor tab. ``series[end and direction]`` is ``((t, bytes per second), ...)``, each rate holding from its ``t`` to
+    the next; ``connections`` are the series' names in order; ``marks`` are ``{t, label}``; ``states`` are ``(end, SA, BGP, rekeys)``
+    at the end."""
+
+    kind: ClassVar[str] = "monitor"
+    title: str
+    connections: tuple[str, ...]
+    series: Mapping[str, tuple[tuple[float, float], ...]]
+    marks: tuple[Mapping[str, Any], ...] = ()
+    states: tuple[Row, ...] = ()
+
+
+Item = (
+    Topology | Table | Timeline | Spread | Failover | Outages | Stages | Values | Grid | Attachment | Sequence | Monitor
+)
 KINDS: Mapping[str, type[Any]] = {
     kind.kind: kind
-    for kind in (Topology, Table, Timeline, Spread, Failover, Outages, Stages, Values, Grid, Attachment, Sequence)
+    for kind in (
+        Topology,
+        Table,
+        Timeline,
+        Spread,
+        Failover,
+        Outages,
+        Stages,
+        Values,
+        Grid,
+        Attachment,
+        Sequence,
+        Monitor,
+    )
 }
 
 

@@ -25,6 +25,7 @@ from reports.model import (
     Evidence,
     Failover,
     Item,
+    Monitor,
     Outages,
     Result,
     Run,
@@ -149,7 +150,7 @@ def _facts(folder: RunFolder, item: Item, anchor: str, chart: charts.Chart | Non
         case Stages():
             wide = _keep(folder, anchor, timeline.stages(item))
             return {"wide": wide, "narrow": Markup(timeline.stages(item, timeline.NARROW))}
-        case Spread() | Failover() | Outages():
+        case Spread() | Failover() | Outages() | Monitor():
             assert chart is not None
             facts = {"chart": chart, "wide": Markup(chart.wide), "narrow": Markup(chart.narrow)}
             return facts | (_spread_facts(item) if isinstance(item, Spread) else {})

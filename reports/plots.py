@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from reports import palette
-from reports.model import Failover, Spread
+from reports.model import Failover, Monitor, Spread
 from reports.shares import DIRECTIONS, MEASURES, Share, shares
 from reports.verdicts import plural
 
@@ -27,6 +27,7 @@ Size = tuple[float, float]
 MARGIN, TITLE = 24.0, 52.0
 SPREAD_NOTE = "Share of each connection; dashed: the even share, thin bar: the 95 % confidence interval"
 FAILOVER_NOTE = "Packets per second on each connection"
+MONITOR_NOTE = "Bytes per second through the tunnel at each end, in and out"
 
 
 def frame(figure: Any, title: str, note: str, size: Size) -> None:
@@ -196,11 +197,11 @@ def _draw_p_values(canvas: Canvas, item: Spread, top: float) -> None:
 # -- fail-over ------------------------------------------------------------------------------------------------------------------
 
 
-def failover_size(item: Failover, slim: bool) -> Size:
+def failover_size(item: Failover | Monitor, slim: bool) -> Size:
     return (NARROW if slim else WIDE, _ABOVE + 28 + (_SLIM_STRIP if slim else _STRIP) * len(item.connections))
 
 
-def draw_failover(figure: Any, item: Failover, slim: bool) -> None:
+def draw_failover(figure: Any, item: Failover | Monitor, slim: bool) -> None:
     """A strip for each connection under one time axis; the marks go through all of them."""
     size = failover_size(item, slim)
     canvas = Canvas(figure, size)
@@ -227,7 +228,9 @@ def draw_failover(figure: Any, item: Failover, slim: bool) -> None:
         x = left + (tick - start) * scale
         canvas.lines([[(x, floor), (x, floor + 3)]], "strong-line")
         canvas.text(x, floor + 12, f"{tick:g} s", size=10, ha="center", role="muted")
-    canvas.text(size[0], _ABOVE - 2, "packets/s", size=10, ha="right", role="muted")
+    canvas.text(
+        size[0], _ABOVE - 2, "bytes/s" if isinstance(item, Monitor) else "packets/s", size=10, ha="right", role="muted"
+    )
     _draw_marks(canvas, item, (left, start, scale), floor)
 
 
@@ -262,7 +265,7 @@ def _as_steps(line: list[tuple[float, float]], right: float) -> list[tuple[float
     return [*corners, (min(line[-1][0] + last, right), line[-1][1])]
 
 
-def _draw_marks(canvas: Canvas, item: Failover, axis: tuple[float, float, float], floor: float) -> None:
+def _draw_marks(canvas: Canvas, item: Failover | Monitor, axis: tuple[float, float, float], floor: float) -> None:
     """A line through all strips for each mark, its name above: on its left where the next is near, a row up where neither side has room."""
     left, start, scale = axis
     marks = sorted(item.marks, key=lambda mark: float(mark["t"]))

@@ -21,6 +21,8 @@ CARRYING = frozenset({"INSTALLED", "UPDATING", "REKEYING", "REKEYED"})
 CHANGING = frozenset({"CREATED", "CONNECTING", "INSTALLING", "REKEYING", "REKEYED", "RETRYING", "DELETING"})
 """States of an IKE_SA or a CHILD_SA that is being made, replaced or ended: an exchange with the peer is under way."""
 
+_REMEMBERED = 64  # CHILD_SAs that were listed last and are not any more, each with its own figures
+
 
 @dataclass(frozen=True, slots=True)
 class Traffic:
@@ -174,7 +176,7 @@ class Accounts:
 
     sas: tuple[IkeSa, ...] = ()
     _ended: Traffic = field(default_factory=Traffic)
-    _living: dict[tuple[int, str], Traffic] = field(default_factory=dict)
+    _known: dict[tuple[int, str], Traffic] = field(default_factory=dict)
 
     def listed(self, sas: tuple[IkeSa, ...]) -> None:
         """Takes a complete listing: SAs that are no longer in it have ended."""
@@ -182,8 +184,9 @@ class Accounts:
         seen = set()
         for child in self.children():
             seen.add(self._note(child))
-        for key in self._living.keys() - seen:
-            self._ended += self._living.pop(key)
+        # A CHILD_SA that moves to a new IKE_SA is for a moment in neither's list: what is not listed is not forgotten at once.
+        for key in [key for key in self._known if key not in seen][:-_REMEMBERED]:
+            self._ended += self._known.pop(key)
 
     def noted(self, child: ChildSa) -> None:
         """Takes the last figures of one CHILD_SA from an event, which may come when it is in no listing any more."""
@@ -193,7 +196,7 @@ class Accounts:
         # charon numbers from 1 again after a restart; with the inbound SPI a number is never met twice. The outbound one comes
         # later: an SA may take packets before this end knows by what SPI to answer.
         key = (child.id, child.spi_in)
-        self._living[key] = child.traffic.at_least(self._living.get(key, Traffic()))
+        self._known[key] = child.traffic.at_least(self._known.get(key, Traffic()))
         return key
 
     def ended(self) -> None:
@@ -207,4 +210,4 @@ class Accounts:
         return [child for child in self.children() if child.carrying]
 
     def total(self) -> Traffic:
-        return sum(self._living.values(), self._ended)
+        return sum(self._known.values(), self._ended)

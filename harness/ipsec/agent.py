@@ -20,7 +20,7 @@ import logging
 import re
 import signal
 import time
-from collections.abc import Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
@@ -83,7 +83,7 @@ class Agent:
 
     async def run(self) -> None:
         """Until the method ``stop`` or SIGTERM. Raises ControlError when another daemon holds the control socket."""
-        methods = {
+        methods: dict[str, Callable[..., Any]] = {
             "show.status": self.listed_status,
             "show.sas": self.show_sas,
             "counters": self.counters,
@@ -329,10 +329,13 @@ class Agent:
 
     async def _end_duplicates(self) -> None:
         """Both ends began at once: two IKE_SAs stand, each with a child. The end of the higher address ends all but one."""
-        if self._vici is None or ip_address(self.tunnel.local) < ip_address(self.tunnel.remote):
+        if self._vici is None or int(ip_address(self.tunnel.local)) < int(ip_address(self.tunnel.remote)):
             return
         standing = [sa for sa in self.accounts.sas if sa.state == "ESTABLISHED" and sa.carrying]
-        if len(standing) < 2 or self._negotiator.attempting or any(sa.changing for sa in self.accounts.sas):
+        if len(standing) < 2:
+            return
+        if self._negotiator.attempting or any(sa.changing for sa in self.accounts.sas):
+            asyncio.get_running_loop().call_later(_LOOK_AGAIN, self._look.set)
             return
         kept = next((sa for sa in standing if sa.initiator), standing[0])
         for sa in standing:

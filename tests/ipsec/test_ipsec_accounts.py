@@ -136,3 +136,15 @@ def test_the_sum_never_falls_and_ends_right(steps: list[tuple[int, bool]]) -> No
         if rekey:
             number, current = number + 1, 0
     assert accounts.total().packets_out == through
+
+
+def test_an_sa_that_is_missing_from_one_listing_is_not_counted_twice() -> None:
+    """While an IKE_SA is rekeyed its children are in neither IKE_SA's list for a moment."""
+    accounts = Accounts()
+    sa = ike_sas(listing(child(packets=5)))
+    accounts.listed(sa)
+    before = accounts.total()
+    accounts.listed(())
+    assert accounts.total() == before
+    accounts.listed(sa)
+    assert accounts.total() == before
