@@ -157,7 +157,7 @@ def _metrics(found: Sequence[Reading]) -> Iterator[Metric]:
 
 
 def chart_of(title: str, samples: Sequence[Sequence[Reading]], marks: Sequence[tuple[float, str]] = ()) -> Monitor:
-    """Bytes a second of each end, in and out, from two or more samples of the same ends, and the states they ended in.
+    """Kilobits a second of each end, in and out, from two or more samples of the same ends, and the states they ended in.
 
     ``marks`` are (monotonic seconds, label).
     """
@@ -174,7 +174,7 @@ def chart_of(title: str, samples: Sequence[Sequence[Reading]], marks: Sequence[t
             span = max(now.time - last.time, 1e-6)
             for direction in ("in", "out"):
                 grown = getattr(now, f"bytes_{direction}") - getattr(last, f"bytes_{direction}")
-                series.setdefault(f"{now.node} {direction}", []).append((last.time - begun, max(0.0, grown / span)))
+                series.setdefault(f"{now.node} {direction}", []).append((last.time - begun, max(0.0, grown * 8 / 1000 / span)))
     return Monitor(
         title,
         tuple(series),

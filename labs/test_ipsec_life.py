@@ -121,7 +121,7 @@ async def test_pfs_on_one_side_and_a_peer_that_is_not_there(fresh_ecmp: Broken) 
         await carries_on(lab, 3)
 
 
-@pytest.mark.spec("ECMP-7", "ECMP-30", "ECMP-28")
+@pytest.mark.spec("ECMP-7", "ECMP-30")
 async def test_bgp_counts_as_traffic_and_a_peer_that_comes_and_goes(fresh_ecmp: Broken) -> None:
     """Not effective immediately: the speaker's own SYN starts it. A peer restarted, moved to another address and back: told each time."""
     changed = tunnels(vpn1=having(initiate="traffic"))

@@ -131,7 +131,7 @@ def failover_in_words(item: Failover) -> str:
 def monitor_in_words(item: Monitor) -> str:
     """What a monitor chart shows, for who cannot see it."""
     states = ", ".join(f"{end} {sa}, BGP {bgp}" for end, sa, bgp, _ in item.states)
-    return f"Bytes per second of {', '.join(item.connections)} over time; at the end: {states}."
+    return f"Kilobits per second of {', '.join(item.connections)} over time; at the end: {states}."
 
 
 def _render(

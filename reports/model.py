@@ -193,7 +193,7 @@ class Sequence:
 
 @dataclass(frozen=True, slots=True)
 class Monitor:
-    """A connection's Monitor tab. ``series[end and direction]`` is ``((t, bytes per second), ...)``, each rate holding from its ``t`` to
+    """A connection's Monitor tab. ``series[end and direction]`` is ``((t, kbit per second), ...)``, each rate holding from its ``t`` to
     the next; ``connections`` are the series' names in order; ``marks`` are ``{t, label}``; ``states`` are ``(end, SA, BGP, rekeys)``
     at the end."""
 

@@ -27,7 +27,7 @@ Size = tuple[float, float]
 MARGIN, TITLE = 24.0, 52.0
 SPREAD_NOTE = "Share of each connection; dashed: the even share, thin bar: the 95 % confidence interval"
 FAILOVER_NOTE = "Packets per second on each connection"
-MONITOR_NOTE = "Bytes per second through the tunnel at each end, in and out"
+MONITOR_NOTE = "Kilobits per second through the tunnel at each end, in and out"
 
 
 def frame(figure: Any, title: str, note: str, size: Size) -> None:
@@ -229,7 +229,7 @@ def draw_failover(figure: Any, item: Failover | Monitor, slim: bool) -> None:
         canvas.lines([[(x, floor), (x, floor + 3)]], "strong-line")
         canvas.text(x, floor + 12, f"{tick:g} s", size=10, ha="center", role="muted")
     canvas.text(
-        size[0], _ABOVE - 2, "bytes/s" if isinstance(item, Monitor) else "packets/s", size=10, ha="right", role="muted"
+        size[0], _ABOVE - 2, "kbit/s" if isinstance(item, Monitor) else "packets/s", size=10, ha="right", role="muted"
     )
     _draw_marks(canvas, item, (left, start, scale), floor)
 
