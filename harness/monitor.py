@@ -174,7 +174,9 @@ def chart_of(title: str, samples: Sequence[Sequence[Reading]], marks: Sequence[t
             span = max(now.time - last.time, 1e-6)
             for direction in ("in", "out"):
                 grown = getattr(now, f"bytes_{direction}") - getattr(last, f"bytes_{direction}")
-                series.setdefault(f"{now.node} {direction}", []).append((last.time - begun, max(0.0, grown * 8 / 1000 / span)))
+                series.setdefault(f"{now.node} {direction}", []).append(
+                    (last.time - begun, max(0.0, grown * 8 / 1000 / span))
+                )
     return Monitor(
         title,
         tuple(series),

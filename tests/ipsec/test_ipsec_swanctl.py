@@ -6,6 +6,7 @@ tunnel comes up says that both hold the same octets.
 
 from __future__ import annotations
 
+import asyncio
 import shutil
 import subprocess
 from pathlib import Path
@@ -52,12 +53,16 @@ async def test_a_key_of_the_rendered_file_is_the_key_of_vici(stage: Stage) -> No
             peer_config.save(swanctl.render(tunnel(DEVICE, key=key), "vpn1"), file)
             uri = f"unix://{stage.device.directory / 'vici'}"
             for action in ("--load-creds", "--load-conns"):
-                done = subprocess.run(
-                    [program, action, "--file", str(file), "--uri", uri, *(["--clear"] if "creds" in action else [])],
-                    capture_output=True,
-                    text=True,
-                    check=False,
-                )
+                words = [
+                    program,
+                    action,
+                    "--file",
+                    str(file),
+                    "--uri",
+                    uri,
+                    *(["--clear"] if "creds" in action else []),
+                ]
+                done = await asyncio.to_thread(subprocess.run, words, capture_output=True, text=True, check=False)
                 assert done.returncode == 0, done.stdout + done.stderr
             await cloud.request("load-shared", strongswan.shared_key(tunnel(CLOUD, key=key)))
             await cloud.request("initiate", {"child": "IPsec-VPN-1", "ike": "IPsec-VPN-1", "timeout": "5000"})
