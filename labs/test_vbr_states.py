@@ -344,7 +344,8 @@ def packets_of(event: LabEvent, what: str, told: list[Segment], ahead: float, be
             return ""
         found.append((came[-1].time, f"← {', '.join(came[-1].signs)}"))
     if effect:
-        went = [s for s in own if s.destination == peer and s.time >= at - 0.01 and _has(s, effect)]
+        after = found[0][0] if found else at - 0.01
+        went = [s for s in own if s.destination == peer and s.time >= after and _has(s, effect)]
         if not went and not cause:
             return ""
         found += [(s.time, f"→ {', '.join(s.signs)}") for s in went[:1] if s.time < at + 1.0]
