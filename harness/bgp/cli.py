@@ -7,17 +7,15 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import sys
 from collections.abc import Callable
 from enum import StrEnum
-from itertools import islice
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from harness.bgp import log_lines, mrt, mrt_text, render
+from harness.bgp import cli_mrt, log_lines, render
 from harness.control import ControlClosed, ControlError, call, follow
 
 REFUSED, NOBODY_THERE = 1, 3
@@ -31,7 +29,9 @@ network = typer.Typer(no_args_is_help=True, help="Blocks that the speaker announ
 neighbor = typer.Typer(no_args_is_help=True, help="Neighbours.")
 app.add_typer(show, name="show")
 app.add_typer(network, name="network")
+policy = typer.Typer(no_args_is_help=True, help="Policies of neighbours.")
 app.add_typer(neighbor, name="neighbor")
+app.add_typer(policy, name="policy")
 
 Json = Annotated[bool, typer.Option("--json", help="Print the answer as JSON.")]
 
@@ -50,6 +50,13 @@ class Direction(StrEnum):
     IN = "in"
     OUT = "out"
     BOTH = "both"
+
+
+class PolicyDirection(StrEnum):
+    """Which of a neighbour's two policies."""
+
+    IMPORT = "import"
+    EXPORT = "export"
 
 
 @app.callback()
@@ -225,8 +232,54 @@ def neighbor_add(context: typer.Context, config: NeighborFile) -> None:
 @neighbor.command("change")
 def neighbor_change(context: typer.Context, config: NeighborFile) -> None:
     """Give the neighbour of that name a new configuration; its session is reset only where it must be."""
-    changed = _ask(context, "neighbor.change", **_fields(config))["changed"]
-    print("\n".join(f"{field}: {effect}" for field, effect in changed.items()) or "nothing differs")
+    _print_changed(_ask(context, "neighbor.change", **_fields(config)))
+
+
+def _print_changed(answer: dict[str, Any]) -> None:
+    print("\n".join(f"{field}: {effect}" for field, effect in answer["changed"].items()) or "nothing differs")
+
+
+@neighbor.command("set")
+def neighbor_set(
+    context: typer.Context,
+    name: NeighborName,
+    fields: Annotated[list[str], typer.Argument(help="FIELD=VALUE as in the configuration file; values as JSON.")],
+) -> None:
+    """Change single fields of a neighbour: `neighbor set gw1 hold_time=30 families='["ipv4","ipv6"]'`. Not for keys."""
+    given = {}
+    for text in fields:
+        field, equals, value = text.partition("=")
+        if not equals:
+            raise typer.BadParameter(f"{text!r}: write FIELD=VALUE")
+        if field == "key":
+            raise typer.BadParameter("a key on the command line is seen by others; use: neighbor key NAME")
+        try:
+            given[field] = json.loads(value)
+        except json.JSONDecodeError:
+            given[field] = value
+    _print_changed(_ask(context, "neighbor.set", name=name, fields=given))
+
+
+@neighbor.command("key")
+def neighbor_key(
+    context: typer.Context,
+    name: NeighborName,
+    remove: Annotated[bool, typer.Option("--remove", help="Sign no longer.")] = False,
+) -> None:
+    """Give a neighbour another TCP MD5 key, read from standard input; a session that stands goes on."""
+    key = None if remove else typer.prompt("key", hide_input=True, prompt_suffix=": ", err=True)
+    _print_changed(_ask(context, "neighbor.set", name=name, fields={"key": key, "key_file": None}))
+
+
+@policy.command("set")
+def policy_set(
+    context: typer.Context,
+    name: NeighborName,
+    direction: Annotated[PolicyDirection, typer.Argument(help="Received routes, or announced ones.")],
+    rules: Annotated[typer.FileText, typer.Argument(help="File with a JSON list of terms, - for stdin.")],
+) -> None:
+    """Give a neighbour another policy. Routes that are there already follow at a soft clear (BGP-7)."""
+    print(_ask(context, "policy.set", name=name, direction=direction.value, rules=_fields(rules)))
 
 
 @neighbor.command("delete")
@@ -295,22 +348,8 @@ def dump(
     print(_ask(context, "mrt.table", file=str(file.absolute())))
 
 
-@app.command("mrt")
-def mrt_print(
-    file: Annotated[Path, typer.Argument(help="An MRT file, plain, gzip or bzip2.")],
-    limit: Annotated[int | None, typer.Option(min=1, help="Only so many lines.")] = None,
-) -> None:
-    """Print an MRT file (RFC 6396), a line for each route, in the columns of bgpdump -m. Asks no speaker."""
-    signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # a reader such as head may have had enough
-    try:
-        with mrt.opened(file) as stream:
-            for line in islice(mrt_text.lines(mrt.read(stream)), limit):
-                print(line)
-    except (OSError, EOFError, mrt.MrtError) as error:
-        sys.stdout.flush()
-        raise ControlError(
-            f"{file}: {error.strerror if isinstance(error, OSError) and error.strerror else error}"
-        ) from None
+app.command("mrt")(cli_mrt.print_file)
+app.command("feed")(cli_mrt.feed)
 
 
 def main() -> None:

@@ -36,6 +36,13 @@ def methods(speaker: Speaker, shows: Shows) -> Methods:
         neighbor = parse_neighbor(fields)
         return {"neighbor": neighbor.name, "changed": speaker.change_neighbor(neighbor)}
 
+    def neighbor_set(name: str, fields: dict[str, Any]) -> dict[str, Any]:
+        old = speaker.adjacency(name).config
+        if fields.get("name", old.name) != old.name:
+            raise ValueError("a neighbour keeps its name; delete it and add it under the new one")
+        neighbor = parse_neighbor(old.model_dump(by_alias=True) | fields)
+        return {"neighbor": neighbor.name, "changed": speaker.change_neighbor(neighbor)}
+
     def neighbor_reset(name: str, text: str = "") -> str:
         speaker.reset_neighbor(name, text)
         return f"neighbour {name} is reset"
@@ -88,6 +95,7 @@ def methods(speaker: Speaker, shows: Shows) -> Methods:
         "neighbor.add": neighbor_add,
         "neighbor.delete": neighbor_delete,
         "neighbor.change": neighbor_change,
+        "neighbor.set": neighbor_set,
         "neighbor.reset": neighbor_reset,
         "neighbor.shutdown": neighbor_shutdown,
         "neighbor.drain": neighbor_drain,

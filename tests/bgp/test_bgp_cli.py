@@ -269,3 +269,31 @@ async def test_the_socket_must_be_named(
     assert end.value.code == 2
     assert "--socket FILE, or VBRLAB_BGP_SOCKET" in " ".join(capsys.readouterr().err.split()).replace("│ ", "")
     assert run is not None
+
+
+async def test_single_fields_keys_and_policies(
+    run: Run, served: tuple[World, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Changed in place, with when each takes effect; a key comes by standard input and is never shown."""
+    _, out, _ = await run("neighbor", "set", "a", "hold_time=30", "next_hop_self=true", "description=the way out")
+    assert "hold_time: at the next session" in out
+    assert "description: at once" in out
+    assert (await run("neighbor", "set", "a", "hold_time=30"))[1] == "nothing differs\n"
+    status, _, err = await run("neighbor", "set", "a", "hold_time=1")
+    assert (status, "hold time 1 s is not allowed" in err) == (1, True)
+    assert (await run("neighbor", "set", "a", "key=secret"))[0] == 2
+    status, _, err = await run("neighbor", "set", "a", "name=c")
+    assert (status, "keeps its name" in err) == (1, True)
+    monkeypatch.setattr("typer.prompt", lambda *_args, **_more: "a new secret")
+    assert await run("neighbor", "key", "a") == (0, "key: at once\n", "")
+    _, out, _ = await run("show", "config")
+    assert "a new secret" not in out
+    assert '"key": "****' in out
+    assert (await run("neighbor", "key", "a", "--remove"))[1] == "key: at once\n"
+    (tmp_path / "policy.json").write_text('[{"action": "deny"}]')
+    status, out, _ = await run("policy", "set", "z", "export", str(tmp_path / "policy.json"))
+    assert (status, "after a soft clear" in out) == (0, True)
+    assert (await run("clear", "z", "--soft", "out"))[0] == 0
+    served[0].run(1)
+    _, out, _ = await run("show", "routes", "--table", "out", "--peer", "z")
+    assert out == "no routes\n"
