@@ -1,7 +1,7 @@
 """An MRT file as a neighbour: connects to a speaker, announces what the file has, and stays or leaves. For tests and benchmarks.
 
 Sans-IO like the speaker itself: the session is a :class:`harness.bgp.peer.Peer`; only the socket is here. Routes go out as over eBGP
-(own AS number in front, own address as next hop), or with ``as_is`` as the octets of the file, which the speaker must be configured to take.
+(own AS number in front, own address as next hop), or with ``as_is`` as the octets of the file, which the speaker must be made to take.
 """
 
 from __future__ import annotations
