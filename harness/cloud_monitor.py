@@ -14,11 +14,13 @@ import itertools
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 from harness.alerts.delivery import Patience
 from harness.cloud.alerts import Alerting, require_valid
 from harness.cloud.events import Cleared, Event, Happening, PeerFacts, PeerWatch
 from harness.cloud.vbr import VbrEstate, group_of
+from harness.control import ControlError
 from harness.daemon import Daemon, write_private
 from harness.instruments import start
 from harness.lab import Lab
@@ -74,13 +76,20 @@ class CloudMonitor:
                 with self.path.open("a", encoding="utf-8") as file:
                     file.write(happening.to_json() + "\n")
                 self.lab.stream.add(self.vbr, "cloud", str(happening.name), happening.fields(), at)
-                if self.alerter is not None:
-                    await self.alerter.call("event", fields=happening.fields())
+                await self._alert("event", fields=happening.fields())
             case Cleared():
                 fields = dataclasses.asdict(happening)
                 self.lab.stream.add(self.vbr, "cloud", "cleared", fields, at)
-                if self.alerter is not None:
-                    await self.alerter.call("cleared", **fields)
+                await self._alert("cleared", **fields)
+
+    async def _alert(self, method: str, **fields: Any) -> None:
+        """Hands a happening to the alerter; one that is gone is told of, and the watch goes on."""
+        if self.alerter is None:
+            return
+        try:
+            await self.alerter.call(method, **fields)
+        except ControlError as error:
+            self.lab.stream.add(self.vbr, "cloud", "alerter.failed", {"reason": str(error)})
 
 
 @contextlib.asynccontextmanager
@@ -109,9 +118,10 @@ async def cloud_monitor(
         yield monitor
     finally:
         watching.cancel()
-        await asyncio.gather(watching, return_exceptions=True)
         if alerter is not None:
             await _end(alerter)
+        with contextlib.suppress(asyncio.CancelledError):
+            await watching
 
 
 @contextlib.asynccontextmanager
@@ -136,13 +146,13 @@ async def callback_receiver(lab: Lab, node: str, port: int = 8080) -> AsyncItera
 
 
 def _alerter(lab: Lab, node: str, alerting: Alerting, patience: Patience) -> Daemon:
-    folder, kind = lab.folder / node, "alerts"
-    sinks = lab.folder / f"sinks-{next(_numbers)}"
+    # Several VBRs may be watched, each with rules of its own.
+    folder, kind = lab.folder / node / f"alerts-{next(_numbers)}", "alerts"
 
     def prepare() -> list[str]:
         config = {
             "socket": str(folder / f"{kind}.sock"),
-            "sinks": str(sinks),
+            "sinks": str(folder / "sinks"),
             "alerting": dataclasses.asdict(alerting),
             "patience": dataclasses.asdict(patience),
         }

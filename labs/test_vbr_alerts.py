@@ -132,3 +132,25 @@ async def test_muted_alert_comes_again_until_the_peer_is_back(labs: Labs) -> Non
         late = [e for e in lab.stream.of(kind="alert", since=again) if e.time <= other.time]
         assert {e.data["resource"] for e in late} == {"vbr/vbr/bgp-peer/10.1.2.2"}
         assert [event.peer for event in monitor.events[-2:]] == [PEER, vbr.peer_ip(2)]
+
+
+@pytest.mark.spec("VBR-22", "VBR-36", "VBR-23")
+async def test_dead_speaker_is_down_for_every_peer_and_a_dead_alerter_is_told_of(labs: Labs) -> None:
+    """The VBR's speaker is killed: each peer that was up raises Down, cleared when it is back. An alerter that dies stops no watch."""
+    async with watched(labs, replace(DOWN, callback="URL/alerts")) as (lab, monitor):
+        killed = lab.stream.add("vbr", "lab", "speaker killed").time
+        await lab["vbr"].speaker.kill()
+        for number in (1, 2):
+            resource = f"vbr/vbr/bgp-peer/{vbr.peer_ip(number)}"
+            down = await lab.event(
+                source="cloud", kind="BgpPeerStatus:Down", since=killed, resourceId=resource, within=10
+            )
+            assert down.data["content"]["reason"] == "the speaker of the VBR ended"
+            await lab.event(kind="alert.delivered", resource=resource, since=killed, within=10)
+        assert monitor.alerter is not None
+        await monitor.alerter.kill()
+        again = lab.stream.add("vbr", "lab", "speaker started").time
+        await lab["vbr"].speaker.restart(lab.zygote)
+        for number in (1, 2):
+            await lab.event(source="cloud", kind="cleared", peer=vbr.peer_ip(number), since=again, within=30)
+        assert list(lab.stream.of(source="cloud", kind="alerter.failed", since=again))
