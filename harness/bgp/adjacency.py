@@ -130,7 +130,7 @@ class Adjacency:
         """The neighbour is no longer configured: its timer goes, its session is down already."""
         if self._timer is not None:
             self._timer.cancel()
-        self.helper.flush("the neighbour is no longer configured")
+        self.helper.forget("the neighbour is no longer configured")
 
     # --------------------------------------------------------------------------------------------------------------------- events
 

@@ -79,7 +79,8 @@ class Helper:
             self._tell("stale", family, len(inbound.rib), reason)
         if self.stale:
             assert session.graceful_restart is not None
-            self._start_timer(session.graceful_restart.time, "the neighbour did not come back in its restart time")
+            late = "the neighbour did not come back in its restart time"
+            self._start_timer(session.graceful_restart.time, lambda: self.forget(late))
 
     def back(self, options: GracefulRestartOptions | None, session: Session) -> None:
         """A session is up again: stale routes wait for End-of-RIB where the neighbour kept forwarding by them."""
@@ -90,7 +91,7 @@ class Helper:
                 self._tell("removed", family, len(self._inbound[family].rib), reason)
                 self._drop(family)
         if self.stale and options is not None:
-            self._start_timer(options.stale_time, "End-of-RIB did not come in the stale time")
+            self._start_timer(options.stale_time, lambda: self.flush("End-of-RIB did not come in the stale time"))
 
     def _why_not(self, options: GracefulRestartOptions | None, session: Session, family: Family) -> str | None:
         theirs = session.graceful_restart
@@ -110,8 +111,16 @@ class Helper:
             if not self.stale:
                 self._stop_timer()
 
+    def forget(self, reason: str) -> None:
+        """All stale routes go, and their tables with them: there is no session."""
+        self._stop_timer()
+        for family in list(self.stale):
+            self._tell("removed", family, len(self._inbound[family].rib), reason)
+            self._drop(family)
+        self._around.wake()
+
     def flush(self, reason: str) -> None:
-        """All stale routes go."""
+        """All stale routes go; what the session has sent since it is back stays."""
         self._stop_timer()
         for family in list(self.stale):
             self._sweep(family, reason)
@@ -128,9 +137,9 @@ class Helper:
     def _tell(self, phase: str, family: Family, count: int, reason: str) -> None:
         self._emit("graceful-restart", phase=phase, family=str(family), count=count, reason=reason)
 
-    def _start_timer(self, seconds: float, reason: str) -> None:
+    def _start_timer(self, seconds: float, over: Callable[[], None]) -> None:
         self.until = self._around.shell.now() + seconds
-        self._timer = self._around.shell.call_at(self.until, lambda: self.flush(reason))
+        self._timer = self._around.shell.call_at(self.until, over)
 
     def _stop_timer(self) -> None:
         self.until = None

@@ -123,7 +123,7 @@ class Neighborhood:
     def _stop(self, adjacency: Adjacency, subcode: Cease, text: str = "") -> None:
         """Ends a session, and what is kept of one that ended before."""
         adjacency.feed(signals.Stop(subcode, text))
-        adjacency.helper.flush(describe(ErrorCode.CEASE, subcode))
+        adjacency.helper.forget(describe(ErrorCode.CEASE, subcode))
         if subcode is Cease.ADMINISTRATIVE_SHUTDOWN:
             self._around.deferral.without(adjacency.name)
 

@@ -25,7 +25,7 @@ from harness.bgp.errors import Cease
 from harness.bgp.export import PathIds
 from harness.bgp.neighborhood import Neighborhood
 from harness.bgp.paths import Kind, Path, Source
-from harness.bgp.ports import Bfd, Kernel, NoBfd, Shell
+from harness.bgp.ports import Bfd, Kernel, NoBfd, Shell, Timer
 from harness.bgp.prefixes import Family
 from harness.bgp.rib import Change, Table
 from harness.bgp.surroundings import Surroundings
@@ -79,6 +79,7 @@ class Speaker(Neighborhood):
         self._awake = False
         self._unswept: set[Family] = set()
         self._deferral = Deferral(self._selected, restarted=restarted)
+        self._deferral_timer: Timer | None = None
         around = Surroundings(
             config, router_id, self.tables, shell, kernel, log, PathIds(), self.wake, self._walk, self._deferral
         )
@@ -105,15 +106,21 @@ class Speaker(Neighborhood):
         waited = [n for n in self.config.neighbors if n.graceful_restart is not None and not n.shutdown]
         self._deferral.begin((n.name, families_of(n)) for n in waited)
         reason = f"selection waits for End-of-RIB, at most {self.config.selection_deferral_time:g} s"
+        # What nobody is waited for goes now: only End-of-RIB would have told that it stays.
+        self._unswept |= set(self.tables) - set(self._deferral.waiting)
         for family in self._deferral.waiting:
             self.log.emit("graceful-restart", phase="kept in the kernel", family=str(family), reason=reason)
-        self._shell.call_at(self._shell.now() + self.config.selection_deferral_time, self._deferral.expire)
+        if self._deferral.restarting:
+            due = self._shell.now() + self.config.selection_deferral_time
+            self._deferral_timer = self._shell.call_at(due, self._deferral.expire)
 
     def _selected(self, family: Family, reason: str) -> None:
         """The selection of a family waits no longer."""
         self._unswept.add(family)
         self.log.emit("graceful-restart", phase="selected", family=str(family), reason=reason)
         if not self._deferral.restarting:
+            if self._deferral_timer is not None:
+                self._deferral_timer.cancel()
             for adjacency in self.adjacencies.values():
                 adjacency.offer_anew()
         self.wake()

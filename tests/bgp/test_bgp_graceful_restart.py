@@ -16,7 +16,10 @@ from harness.bgp.session import Session
 from harness.bgp.shows import Shows
 from harness.bgp.signals import Connected, Down, Received
 from harness.bgp.speaker import Speaker
+from harness.net.fib import Written
+from harness.net.fib_model import Installed
 from tests.bgp.memory_world import World
+from tests.bgp.routes import prefix
 from tests.bgp.speakers import HIGH, config, raw
 from tests.bgp.test_bgp_maximum_prefixes import BLOCKS
 from tests.bgp.test_bgp_speaker import address, build, rows
@@ -271,3 +274,45 @@ def test_a_neighbour_that_is_deleted_leaves_nothing() -> None:
     b.add_neighbor(parse_neighbor({"name": "x", "address": address("a", "b"), "remote_asn": 1}))
     world.run(1)
     assert rows(b) == {}
+
+
+def test_the_table_of_stale_routes_goes_with_them_so_that_the_next_session_has_one_of_its_own() -> None:
+    """Between the two sessions ADD-PATH is configured: a table that was kept would read path ids as prefixes."""
+    world, a, b = pair()
+    die(world, "a")
+    world.run(121)
+    assert b.adjacencies["a"].inbound == {}
+    b.change_neighbor(b.adjacencies["a"].config.model_copy(update={"add_path": "receive"}))
+    neighbors = tuple(n.model_copy(update={"add_path": "send"}) for n in a.config.neighbors)
+    born(world, "a", a, neighbors=neighbors)
+    world.run(130)
+    assert sorted(rows(b)) == BLOCKS
+
+
+class LeftBehind:
+    """A kernel's table that holds one route of a former process."""
+
+    def __init__(self) -> None:
+        self.removed: list[bytes] = []
+
+    def installed(self) -> list[Any]:
+        return [Installed(prefix("203.0.113.0/24"), (), None)]
+
+    def apply(self, changes: list[tuple[bytes, Any]]) -> Written:
+        self.removed += [key for key, ways in changes if not ways]
+        return Written()
+
+
+def test_what_a_former_process_left_goes_at_once_where_nobody_will_say_that_it_stays() -> None:
+    """The only neighbour that restarts gracefully is shut down: no End-of-RIB will come, of either family."""
+    world = World(["ab"])
+    options = FULL | {"name": "b", "address": address("b", "a"), "remote_asn": 2, "shutdown": True}
+    a = world.speaker("a", [address("a", "b")], asn=1, router_id="1.1.1.1", neighbors=[options])
+    fibs: dict[Any, Any] = {family: LeftBehind() for family in Family}
+    kernel: Any = a.kernel
+    kernel.fibs = fibs
+    shell = world.shells["a"]
+    speaker = shell.speaker = Speaker(a.config, a.router_id, shell, kernel, a.log, restarted=True)
+    speaker.start()
+    world.run(1)
+    assert all(fib.removed == [prefix("203.0.113.0/24")] for fib in fibs.values())

@@ -17,6 +17,7 @@ from harness.bgp.admission import Admission
 from harness.bgp.connection import _ACTIONS
 from harness.bgp.export import Exporter, PathIds
 from harness.bgp.fsm import Action
+from harness.bgp.graceful import Helper
 from harness.bgp.paths import Kind, Path
 from harness.bgp.rib import AdjRibIn, Table
 
@@ -166,6 +167,15 @@ def soft_clear_forgets_denied_routes() -> Patches:
     return [mock.patch.object(AdjRibOut, "reconsider", reconsider)]
 
 
+def stale_routes_never_swept() -> Patches:
+    """After a graceful restart End-of-RIB comes, and what was not announced again stays (RFC 4724 4.2)."""
+
+    def sweep(self: Helper, family: Any, _reason: str) -> None:
+        self.stale.discard(family)
+
+    return [mock.patch.object(Helper, "_sweep", sweep)]
+
+
 def timer_left_behind() -> Patches:
     """The end of a connection does not stop its timers."""
     return [mock.patch.dict(_ACTIONS, {Action.RELEASE: lambda _: None})]
@@ -197,6 +207,7 @@ BUGS: dict[str, Callable[[], Patches]] = {
         implicit_withdrawal_ignored,
         next_hop_of_a_dead_link_used,
         soft_clear_forgets_denied_routes,
+        stale_routes_never_swept,
         timer_left_behind,
         connection_left_open,
     )

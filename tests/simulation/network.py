@@ -169,6 +169,7 @@ class Node:
         self.kernel = NodeKernel(self)
         self.listeners: list[Callable[[dict[str, Any]], object]] = []
         self._deferred: list[tuple[object, int, Callable[[], None]]] = []
+        self._keeps_routes = False
         self._ahead = 0.0
         self._now = 0.0
         world.nodes[name] = self
@@ -184,7 +185,10 @@ class Node:
         self.kernel.look()
         log = EventLog(16)
         log.listen(self._told)
-        self.speaker = Speaker(config, IPv4Address(config.router_id), self, self.kernel, log)
+        self.speaker = Speaker(
+            config, IPv4Address(config.router_id), self, self.kernel, log, restarted=self._keeps_routes
+        )
+        self._keeps_routes = False
         self.world.tell(self.name, "the speaker starts")
         self.speaker.start()
         for link in self.links:
@@ -210,6 +214,8 @@ class Node:
             else:
                 end.close()
         self.is_off = power
+        # The kernel of a node whose speaker was killed goes on forwarding (RFC 4724).
+        self._keeps_routes = not power
         self._gone()
 
     def _gone(self) -> None:

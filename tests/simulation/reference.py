@@ -1,7 +1,7 @@
 """What every table must hold, computed from configurations alone and another way than the speaker does.
 
 No caches, no increments, no wire form: values as text, one look at every session, again until nothing changes. Written from the RFCs, not
-from the speaker; it shares no line with it. Sources: RFC 4271 5.1, 9.1.2, 9.2; RFC 1997; RFC 7911.
+from the speaker; it shares no line with it. Sources: RFC 4271 5.1, 9.1.2, 9.2; RFC 1997; RFC 4456; RFC 7911.
 """
 
 from __future__ import annotations
@@ -34,6 +34,8 @@ class Offer:
     communities: frozenset[str] = frozenset()
     identifier: int = 0
     address: str = ""
+    originator: int | None = None
+    clusters: tuple[int, ...] = ()
 
     def short(self) -> str:
         words = f"by {self.by or 'itself'} path {self.path} via {self.next_hop} pref {self.local_pref}"
@@ -107,7 +109,8 @@ def told(teller: Node, hearer: Node, prefix: str, best: Offer, usable: Iterable[
     external = teller.asn != hearer.asn
     sent = []
     for offer in usable if sends_all(teller, hearer) else (best,):
-        if offer.by == hearer.name or (offer.kind == "ibgp" and not external):
+        inside = offer.kind == "ibgp" and not external
+        if offer.by == hearer.name or (inside and not (is_client(teller, offer.by) or is_client(teller, hearer.name))):
             continue
         if "no-advertise" in offer.communities or (external and "no-export" in offer.communities):
             continue
@@ -117,8 +120,13 @@ def told(teller: Node, hearer: Node, prefix: str, best: Offer, usable: Iterable[
         if changed is None:
             continue
         link = link_between(teller, hearer)
-        if external or session.get("next_hop_self") or self_as_hop or not changed.next_hop:
+        if external or (session.get("next_hop_self") and not inside) or self_as_hop or not changed.next_hop:
             changed = replace(changed, next_hop=link.address(teller))
+        if inside:
+            first = offer.identifier if offer.originator is None else offer.originator
+            changed = replace(changed, originator=first, clusters=(identifier_of(teller), *offer.clusters))
+        if external:
+            changed = replace(changed, originator=None, clusters=())
         if external:
             changed = replace(changed, path=(teller.asn, *changed.path), local_pref=None)
         elif changed.local_pref is None:
@@ -128,20 +136,30 @@ def told(teller: Node, hearer: Node, prefix: str, best: Offer, usable: Iterable[
                 changed,
                 by=teller.name,
                 kind="ebgp" if external else "ibgp",
-                identifier=int(IPv4Address(teller.config["router_id"])),
+                identifier=identifier_of(teller),
                 address=link.address(teller),
             )
         )
     return sent
 
 
+def is_client(node: Node, name: str) -> bool:
+    return bool(neighbors(node)[name].get("route_reflector_client"))
+
+
+def identifier_of(node: Node) -> int:
+    return int(IPv4Address(node.config["router_id"]))
+
+
 def accepted(node: Node, prefix: str, offers: Iterable[Offer]) -> list[Offer]:
-    """What is left of the offers that arrived: no loop, no own next hop (RFC 4271 9.1.2, 5.1.3), then the import policy."""
+    """What is left of the offers that arrived: no loop, no own next hop (RFC 4271 9.1.2, 5.1.3; RFC 4456 8), then the import policy."""
     found = []
     mine = [link.address(node) for link in node.links]
     for offer in offers:
         session = neighbors(node)[offer.by]
         if offer.path.count(node.asn) > session.get("allow_as_in", 0) or offer.next_hop in mine:
+            continue
+        if offer.originator == identifier_of(node) or identifier_of(node) in offer.clusters:
             continue
         changed, _ = policy(session.get("import", ()), prefix, offer, node.asn)
         if changed is not None:
@@ -205,13 +223,19 @@ def choose(node: Node, offers: list[Offer]) -> Choice | None:
     left = [o for o in left if o.kind == "ebgp"] or left
     nearest = min(costs.get(o.next_hop, 0) for o in left)
     left = [o for o in left if costs.get(o.next_hop, 0) == nearest]
-    lowest = min((o.identifier, int(IPv4Address(o.address or 0))) for o in left)
-    first = canonical(o for o in left if (o.identifier, int(IPv4Address(o.address or 0))) == lowest)
+    lowest = min(map(last_words, left))
+    first = canonical(o for o in left if last_words(o) == lowest)
     kind = first[0].kind
     limit = 1 if kind == "local" else node.config.get("multipath" if kind == "ebgp" else "multipath_ibgp", 1)
     same = node.config.get("multipath_as_path", "identical") == "identical"
     equal = [o for o in left if o.kind == kind and (not same or o.path == first[0].path)]
     return Choice(canonical(usable), first, canonical(equal), len(equal) <= limit)
+
+
+def last_words(offer: Offer) -> tuple[int, int, int]:
+    """RFC 4271 9.1.2.2 f and g with RFC 4456 9 between."""
+    identifier = offer.identifier if offer.originator is None else offer.originator
+    return identifier, len(offer.clusters), int(IPv4Address(offer.address or 0))
 
 
 def is_worse_by_med(node: Node, offer: Offer, other: Offer) -> bool:

@@ -73,7 +73,7 @@ def _carried_out(schedule: Schedule, world: World) -> list[str]:
     world.run(end)
     _repair(world)
     for moment in range(2):
-        if not world.run(world.time + SETTLE, lambda: invariants.in_session(world)):
+        if not world.run(world.time + SETTLE, lambda: invariants.is_calm(world)):
             return list(invariants.machines(world)) or [f"no rest within {SETTLE:.0f} s: messages go on and on"]
         if not moment:
             before = _sessions_so_far(world)
@@ -288,6 +288,18 @@ def _open(world: World, step: Step) -> None:
     _command(node, lambda: _edit(node, step.other, shutdown=False), lambda s: s.start_neighbor(step.other))
 
 
+def _change(world: World, step: Step) -> None:
+    """Other fields of a neighbour; export options of a session that stays count after a soft clear."""
+    node = world.nodes[step.node]
+
+    def act(running: speaker.Speaker) -> None:
+        running.change_neighbor(parse_neighbor(reference.neighbors(node)[step.other]))
+        running.clear_soft(step.other, "out")
+
+    if step.other in reference.neighbors(node):
+        _command(node, lambda: _edit(node, step.other, **step.value), act)
+
+
 def _remove(world: World, step: Step) -> None:
     node = world.nodes[step.node]
     kept = reference.neighbors(node).get(step.other)
@@ -321,6 +333,7 @@ _STEPS: dict[str, tuple[Act, Act | None]] = {
     "policy": (_policy, None),
     "clear": (_clear, None),
     "admin-reset": (_admin_reset, None),
+    "change": (_change, None),
     "shut": (_shut, _open),
     "remove": (_remove, _add),
 }

@@ -113,7 +113,7 @@ def _plain(rnd: random.Random, shape: str) -> tuple[dict[str, int], list[tuple[s
 
 
 def _ases(rnd: random.Random) -> tuple[dict[str, int], list[tuple[str, str]]]:
-    """ASes of one to three routers: full iBGP mesh inside, eBGP between."""
+    """ASes of one to three routers: iBGP inside, as a full mesh or by a route reflector; eBGP between."""
     asns: dict[str, int] = {}
     groups = []
     for number in range(rnd.randrange(1, 4)):
@@ -122,7 +122,11 @@ def _ases(rnd: random.Random) -> tuple[dict[str, int], list[tuple[str, str]]]:
         asns |= dict.fromkeys(names, 65001 + number)
     if len(asns) == 1:
         asns["a1"], groups[0] = 65001, ["a0", "a1"]
-    links = [pair for names in groups for pair in itertools.combinations(names, 2)]
+    links = []
+    for names in groups:
+        mesh = list(itertools.combinations(names, 2))
+        # Three routers: now and then the first reflects for the others, which have no session with each other.
+        links += mesh[:2] if len(names) == 3 and rnd.random() < 0.4 else mesh
     for one, other in itertools.pairwise(groups):
         links.append((rnd.choice(one), rnd.choice(other)))
     between = [pair for pair in itertools.combinations(asns, 2) if asns[pair[0]] != asns[pair[1]] and pair not in links]
@@ -147,6 +151,8 @@ def _configure(rnd: random.Random, schedule: Schedule) -> None:
     compare = {asn: rnd.random() < 0.3 for asn in asns.values()}
     identifiers = rnd.sample(range(1, 250), len(asns))
     paths = rnd.random() < 0.3
+    graceful = rnd.random() < 0.3
+    reflectors = _reflectors(asns, links)
     for number, (name, identifier) in enumerate(zip(asns, identifiers, strict=True)):
         networks = rnd.sample(prefixes, rnd.choice((0, 1, 1, 2)) or (not number))
         schedule.configs[name] = {
@@ -159,6 +165,7 @@ def _configure(rnd: random.Random, schedule: Schedule) -> None:
             "multipath_ibgp": rnd.choice((1, 8)),
             "multipath_as_path": rnd.choice(("identical", "length")),
             "always_compare_med": compare[asns[name]],
+            "selection_deferral_time": 20,
             "neighbors": [],
         }
     hops = {asn: rnd.random() < 0.5 for asn in asns.values()}
@@ -169,18 +176,42 @@ def _configure(rnd: random.Random, schedule: Schedule) -> None:
             neighbor: dict[str, Any] = {"name": far, "address": f"10.{number}.0.{theirs}", "remote_asn": asns[far]}
             if two_families:
                 neighbor["families"] = ["ipv4", "ipv6"]
-            if asns[name] == asns[far] and hops[asns[name]]:
+            reflects = asns[name] in reflectors
+            if asns[name] == asns[far] and (hops[asns[name]] or reflects):
                 neighbor["next_hop_self"] = True
+            if asns[name] == asns[far] and reflectors.get(asns[name]) == name:
+                neighbor["route_reflector_client"] = True
             if paths and len(asns) < 5:
                 neighbor["add_path"] = rnd.choice(("none", "send", "receive", "both", "both"))
             if not position and rnd.random() < 0.15:
                 neighbor["passive"] = True
+            if rnd.random() < 0.1:
+                neighbor["delay_open"] = rnd.choice((0.05, 2.0))
+            if max(asns[name], asns[far]) < 65536 and rnd.random() < 0.2:
+                neighbor["four_octet_asn"] = False
+            if graceful and rnd.random() < 0.8:
+                neighbor["graceful_restart"] = {
+                    "mode": rnd.choice(("full", "full", "helper")),
+                    "restart_time": rnd.choice((2, 20, 120)),
+                    "stale_time": 30,
+                    "notification": rnd.random() < 0.5,
+                }
             if rnd.random() < 0.1:
                 neighbor["hold_time"] = rnd.choice((3, 9, 180))
             for direction in ("import", "export"):
                 if rules := _rules(rnd, flavour, direction, asns[name] != asns[far], prefixes):
                     neighbor[direction] = rules
             schedule.configs[name]["neighbors"].append(neighbor)
+
+
+def _reflectors(asns: dict[str, int], links: list[tuple[str, str]]) -> dict[int, str]:
+    """AS -> its router that is in session with both others, which are not with each other."""
+    found = {}
+    for asn in set(asns.values()):
+        names = [name for name in asns if asns[name] == asn]
+        if len(names) == 3 and (names[1], names[2]) not in links:
+            found[asn] = names[0]
+    return found
 
 
 def _rules(
@@ -212,7 +243,20 @@ def _rules(
 
 # ------------------------------------------------------------------------------------------------------------------ disturbances
 
-_ON_LINK = ("cut", "blackout", "reset", "half", "forget", "refuse", "clear", "admin-reset", "policy", "shut", "remove")
+_ON_LINK = (
+    "cut",
+    "blackout",
+    "reset",
+    "half",
+    "forget",
+    "refuse",
+    "clear",
+    "admin-reset",
+    "policy",
+    "shut",
+    "remove",
+    "change",
+)
 _ON_NODE = ("freeze", "jump", "stop", "kill", "power", "announce", "withdraw")
 
 
@@ -238,6 +282,15 @@ def _step(rnd: random.Random, schedule: Schedule, when: float) -> Step:
             return Step(when, kind, one, other, value=(rnd.choice(("in", "out", "both")), rnd.random() < 0.5))
         case "shut" | "remove":
             return Step(when, kind, one, other, lasting=short_or_long if rnd.random() < 0.7 else -1.0)
+        case "change":
+            changes: list[dict[str, Any]] = [
+                {"hold_time": rnd.choice((9, 180))},
+                {"passive": False},
+                {"description": "changed"},
+                {"delay_open": 0.5},
+                {"next_hop_self": True},
+            ]
+            return Step(when, kind, one, other, value=rnd.choice(changes))
         case "reset" | "half" | "forget" | "admin-reset":
             return Step(when, kind, one, other)
     return Step(when, kind, one, other, lasting=short_or_long)
