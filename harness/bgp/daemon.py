@@ -140,7 +140,9 @@ async def run(
             await server.start()
         await monitors.apply(config)
         log.emit("start", asn=config.asn, router_id=str(router_id), swept=kernel.swept, adopted=kernel.adopted)
-        kernel.follow(loop, speaker.next_hops_changed, speaker.routes_lost, speaker.routes_dropped)
+        kernel.follow(
+            loop, speaker.next_hops_changed, speaker.routes_lost, speaker.routes_dropped, speaker.routes_written
+        )
         speaker.start()
         shell.transport.accept()
         await ended.wait()

@@ -9,11 +9,13 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import Callable
+from functools import partial
 from ipaddress import IPv4Address, ip_address
 
 from harness.bgp.config import SpeakerConfig
 from harness.bgp.nexthop import Resolved, Resolver
 from harness.bgp.prefixes import Family
+from harness.net.background import BackgroundWriter
 from harness.net.echo_filter import ignore_own
 from harness.net.fib import Fib, FibSettings, GroupKind, Loss, open_fib, sweep_with
 from harness.net.monitor import Change, Group, Monitor, Overrun
@@ -33,18 +35,22 @@ _GROUPS = (
 
 
 class NetlinkKernel:
-    """The kernel of the namespace that the process is in. Holds two netlink sockets until :meth:`close`."""
+    """The kernel of the namespace that the process is in. Holds three netlink sockets until :meth:`close`."""
 
     def __init__(self, config: SpeakerConfig) -> None:
         self._rtnl = Rtnl()
         # Listening begins before the first dump: a change in between is seen twice rather than never.
         self._monitor = Monitor(_GROUPS)
-        ignore_own(self._monitor.fileno(), self._rtnl.fileno(), Protocol.BGP)
+        self._background = BackgroundWriter(Rtnl())
+        ignore_own(self._monitor.fileno(), [self._rtnl.fileno(), self._background.fileno()], Protocol.BGP)
         self._resolver = Resolver(protocol=Protocol.BGP, resolve_via_default=config.resolve_via_default)
         self.fibs: dict[Family, Fib] = {}
         self.swept = self.adopted = 0
         if config.fib.install:
-            self.fibs = {family: open_fib(self._rtnl, af, _settings(config, family)) for family, af in _AF.items()}
+            self.fibs = {
+                family: open_fib(self._rtnl, af, _settings(config, family), self._background)
+                for family, af in _AF.items()
+            }
             if config.keeps_forwarding:
                 self.adopted = sum(fib.adopt() for fib in self.fibs.values())
             self.swept = sweep_with(self._rtnl, table=config.fib.table, keep=tuple(self.fibs.values()))
@@ -95,15 +101,19 @@ class NetlinkKernel:
         changed: Callable[[frozenset[bytes]], None],
         lost: Callable[[Family, Loss], None],
         dropped: Callable[[Family, list[bytes], str], None],
+        written: Callable[[Family], None],
     ) -> None:
         """From now on ``changed`` gets the next hops that resolve another way, ``lost`` what others did to our routes, and
-        ``dropped`` the prefixes that the kernel itself took ways from, with the cause."""
+        ``dropped`` the prefixes that the kernel itself took ways from, with the cause. ``written``: a Fib has something to settle."""
+        for family, fib in self.fibs.items():
+            fib.on_written = partial(loop.call_soon_threadsafe, written, family)
         self._changed, self._lost, self._dropped = changed, lost, dropped
         loop.add_reader(self._monitor.fileno(), self._read)
 
     def close(self, loop: asyncio.AbstractEventLoop) -> None:
         loop.remove_reader(self._monitor.fileno())
         self._monitor.close()
+        self._background.close()
         self._rtnl.close()
 
     def _read(self) -> None:

@@ -302,6 +302,10 @@ class Speaker(Neighborhood):
         gone = [p for p in prefixes if fib.route(p) is None]
         self._tell_fib(family, left, gone, in_place=[], cause=cause)
 
+    def routes_written(self, family: Family) -> None:
+        """The background has written a batch."""
+        self._tell_written(family, self.kernel.fibs[family].settle())
+
     def routes_lost(self, family: Family, loss: Loss) -> None:
         """Somebody else took our routes out of the kernel: told, and repaired only where the configuration says so."""
         repair = self.config.fib.repair

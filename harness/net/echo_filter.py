@@ -12,6 +12,7 @@ import ctypes
 import os
 import socket
 import struct
+from collections.abc import Sequence
 
 from harness.net.requests import Rtm
 
@@ -23,16 +24,15 @@ _KEEP_ALL = 0xFFFFFFFF
 _TYPE, _PORT, _ROUTE_PROTOCOL = 4, 12, 21
 
 
-def ignore_own(listener_fd: int, writer_fd: int, protocol: int) -> None:
-    """``listener_fd`` no longer gets what the requests of ``writer_fd`` cause, nor the kernel's removal of routes of ``protocol``."""
-    with socket.socket(fileno=os.dup(writer_fd)) as writer:
-        port, _groups = writer.getsockname()
+def ignore_own(listener_fd: int, writer_fds: Sequence[int], protocol: int) -> None:
+    """``listener_fd`` no longer gets what the requests of ``writer_fds`` cause, nor the kernel's removal of routes of ``protocol``."""
+    ports = [_port(writer) for writer in writer_fds]
     # Words and halves are loaded in network order, and the kernel wrote them in the machine's. Jumps count from the next step.
     program = b"".join(
         _INSTRUCTION.pack(*step)
         for step in (
             (_LOAD_WORD, 0, 0, _PORT),
-            (_JUMP_EQUAL, 6, 0, socket.htonl(port)),
+            *((_JUMP_EQUAL, 5 + len(ports) - n, 0, socket.htonl(port)) for n, port in enumerate(ports)),
             (_JUMP_EQUAL, 0, 4, 0),
             (_LOAD_HALF, 0, 0, _TYPE),
             (_JUMP_EQUAL, 0, 2, socket.htons(Rtm.DELROUTE)),
@@ -46,3 +46,9 @@ def ignore_own(listener_fd: int, writer_fd: int, protocol: int) -> None:
     header = struct.pack("@HP", len(program) // _INSTRUCTION.size, ctypes.addressof(code))
     with socket.socket(fileno=os.dup(listener_fd)) as listener:
         listener.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, header)
+
+
+def _port(writer_fd: int) -> int:
+    with socket.socket(fileno=os.dup(writer_fd)) as writer:
+        port, _groups = writer.getsockname()
+    return int(port)

@@ -10,6 +10,7 @@ import socket
 from collections.abc import Sequence
 from dataclasses import replace
 
+from harness.net.background import BackgroundWriter
 from harness.net.fib_groups import GroupFib
 from harness.net.fib_model import Fib, FibSettings, GroupKind, Installed, Loss, Way, Ways, Written, wire
 from harness.net.fib_multipath import MultipathFib
@@ -43,13 +44,16 @@ __all__ = [
 ]
 
 
-def open_fib(rtnl: Rtnl, family: int, settings: FibSettings) -> Fib:
-    """The Fib of the kind asked for, or the next simpler one that this kernel can do; ``Fib.name`` says which it is."""
+def open_fib(rtnl: Rtnl, family: int, settings: FibSettings, background: BackgroundWriter | None = None) -> Fib:
+    """The Fib of the kind asked for, or the next simpler one that this kernel can do; ``Fib.name`` says which it is.
+
+    With ``background`` large batches are written there, where the kind can do that.
+    """
     if settings.kind is GroupKind.MULTIPATH or not has_nexthops(rtnl):
         return MultipathFib(rtnl, family, settings)
     if settings.kind is GroupKind.RESILIENT and not has_resilient_groups(rtnl):
         settings = replace(settings, kind=GroupKind.PLAIN)
-    return GroupFib(rtnl, family, settings)
+    return GroupFib(rtnl, family, settings, background)
 
 
 def has_nexthops(rtnl: Rtnl) -> bool:

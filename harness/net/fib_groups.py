@@ -15,14 +15,16 @@ import itertools
 import socket
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass
 from functools import lru_cache
 
+from harness.net.background import BackgroundWriter
 from harness.net.fib_model import Fib, FibSettings, GroupKind, Installed, Loss, Way, Ways, Written, wire
 from harness.net.netlink import NetlinkError, Request
 from harness.net.records import NexthopInfo, RouteInfo
 from harness.net.requests import nexthop, nexthop_del, nexthop_group
-from harness.net.rtnl import Rtnl
+from harness.net.rtnl import Failure, Rtnl
 
 _FIRST_ID: dict[int, int] = {socket.AF_INET: 0x04000000, socket.AF_INET6: 0x06000000}
 
@@ -47,6 +49,20 @@ class _Group:
     routes: int = 0
 
 
+WORTH_IT = 64
+"""Routes that are handed to the background; fewer are written at once."""
+
+
+@dataclass(slots=True, eq=False)
+class _UnderWay:
+    """A batch in the background: routes to ``group``, or (None) routes removed, with how many of them each group loses."""
+
+    outcome: Future[list[Failure]]
+    prefixes: Sequence[bytes]
+    group: _Group | None
+    leaving: Counter[_Group]
+
+
 @lru_cache(maxsize=4096)
 def _members(ways: Ways) -> Members:
     """The set of ways in one order, repetitions numbered."""
@@ -61,8 +77,13 @@ def _members(ways: Ways) -> Members:
 class GroupFib(Fib):
     """Routes of one family by next-hop group."""
 
-    def __init__(self, rtnl: Rtnl, family: int, settings: FibSettings) -> None:
+    def __init__(
+        self, rtnl: Rtnl, family: int, settings: FibSettings, background: BackgroundWriter | None = None
+    ) -> None:
         super().__init__(rtnl, family, settings)
+        self._background = background
+        self._under_way: _UnderWay | None = None
+        self._settled = Written()
         taken = {info.id for info in rtnl.nexthops()}
         self._ids: Iterator[int] = (n for n in itertools.count(_FIRST_ID[family]) if n not in taken)
         self._nexthops: dict[Member, _Nexthop] = {}
@@ -78,20 +99,21 @@ class GroupFib(Fib):
         return None if group is None else Installed(prefix, tuple(way for way, _ in group.members), group.id)
 
     def installed(self) -> Iterable[Installed]:
+        self._finish()
         for prefix, group in self._routes.items():
             yield Installed(prefix, tuple(way for way, _ in group.members), group.id)
 
     # ------------------------------------------------------------------------------------------------------------ writing
 
     def write(self, by_ways: Mapping[Ways, Sequence[bytes]]) -> Written:
-        written = Written()
+        written = self.settle()
         moves: dict[_Group, Counter[Members]] = {}
         wanted: list[tuple[Members, Sequence[bytes]]] = []
         routes = self._routes
         for ways, prefixes in by_ways.items():
             members = _members(ways)
             if members and routes.keys().isdisjoint(prefixes):
-                wanted.append((members, prefixes))
+                self._add(members, prefixes, written)
                 continue
             leaving: Counter[_Group | None] = Counter(map(routes.get, prefixes))
             staying = self._staying(leaving, members)
@@ -103,8 +125,7 @@ class GroupFib(Fib):
             if members:
                 wanted.append((members, prefixes))
             elif gone := [p for p in prefixes if p in routes]:
-                self._remove(gone)
-                written.removed += gone
+                self._remove(gone, written)
         self._exchange_members(moves, written)
         for members, prefixes in wanted:
             self._point(members, prefixes, written)
@@ -116,10 +137,63 @@ class GroupFib(Fib):
         """Those groups that have these members already: their routes stay as they are."""
         return {group for group in groups if group is not None and group.members == members}
 
-    def _remove(self, prefixes: Sequence[bytes]) -> None:
+    def _remove(self, prefixes: Sequence[bytes], written: Written) -> None:
+        leaving = Counter(map(self._routes.pop, prefixes))
+        if self._may_hand_over(prefixes):
+            self._hand_over(prefixes, None, leaving)
+            return
         self._delete_routes(prefixes)
-        for group, count in Counter(map(self._routes.pop, prefixes)).items():
+        for group, count in leaving.items():
             group.routes -= count
+        written.removed += prefixes
+
+    def _add(self, members: Members, prefixes: Sequence[bytes], written: Written) -> None:
+        """Routes to prefixes that have none yet."""
+        if not self._may_hand_over(prefixes):
+            self._point(members, prefixes, written)
+            return
+        group = self._group_of(members, prefixes, written)
+        if group is not None:
+            self._routes.update(dict.fromkeys(prefixes, group))
+            group.routes += len(prefixes)
+            self._hand_over(prefixes, group, Counter())
+
+    # --------------------------------------------------------------------------------------------------------- in the background
+
+    def _may_hand_over(self, prefixes: Sequence[bytes]) -> bool:
+        return self._background is not None and self._under_way is None and len(prefixes) >= WORTH_IT
+
+    def _hand_over(self, prefixes: Sequence[bytes], group: _Group | None, leaving: Counter[_Group]) -> None:
+        assert self._background is not None
+        outcome = self._background.submit(self._encode, prefixes, None if group is None else group.id)
+        self._under_way = _UnderWay(outcome, prefixes, group, leaving)
+        outcome.add_done_callback(lambda _: self.on_written())
+
+    def settle(self) -> Written:
+        self._finish()
+        written, self._settled = self._settled, Written()
+        return written
+
+    def _finish(self) -> None:
+        """Waits for the batch under way: from then on the groups' counts are those of the kernel."""
+        batch, self._under_way = self._under_way, None
+        if batch is None:
+            return
+        failures = batch.outcome.result()
+        if batch.group is None:
+            for group, count in batch.leaving.items():
+                group.routes -= count
+            self._settled.removed += batch.prefixes
+            self._drop_unused()
+            return
+        refused = {f.index: NetlinkError("add route", f.errno, f.remark) for f in failures}
+        self._settled.failed += [(batch.prefixes[i], str(error)) for i, error in refused.items()]
+        for index in refused:
+            del self._routes[batch.prefixes[index]]
+        batch.group.routes -= len(refused)
+        self._settled.installed += [p for i, p in enumerate(batch.prefixes) if i not in refused]
+        if refused:
+            self._drop_unused()
 
     def _exchange_members(self, moves: dict[_Group, Counter[Members]], written: Written) -> None:
         """In place where every route of a group leaves its present members: for the new set that most of them share."""
@@ -186,11 +260,9 @@ class GroupFib(Fib):
             prefixes = [p for p in prefixes if routes.get(p) not in staying]
         if not prefixes:
             return
-        group = self._by_members.get(members)
+        group = self._group_of(members, prefixes, written)
         if group is None:
-            group = _Group(next(self._ids), members)
-            if not self._write_group(group, members, written, prefixes):
-                return
+            return
         if failures := self._rtnl.bulk_routes(self._encode, prefixes, group.id):
             refused = {f.index: NetlinkError("add route", f.errno, f.remark) for f in failures}
             written.failed += [(prefixes[i], str(error)) for i, error in refused.items()]
@@ -202,6 +274,15 @@ class GroupFib(Fib):
         routes.update(dict.fromkeys(prefixes, group))
         group.routes += len(prefixes)
         written.installed += prefixes
+
+    def _group_of(self, members: Members, prefixes: Sequence[bytes], written: Written) -> _Group | None:
+        """The group of these members, made where there is none; None where the kernel refuses it, and then ``prefixes`` failed."""
+        group = self._by_members.get(members)
+        if group is None:
+            group = _Group(next(self._ids), members)
+            if not self._write_group(group, members, written, prefixes):
+                return None
+        return group
 
     def _drop_unused(self) -> None:
         """Deletes groups without routes, then next hops without groups."""
@@ -224,6 +305,7 @@ class GroupFib(Fib):
                 self._nexthops[member].groups -= 1
 
     def clear(self) -> None:
+        self._finish()
         self._delete_routes(list(self._routes))
         self._routes.clear()
         for group in self._groups.values():
@@ -233,6 +315,7 @@ class GroupFib(Fib):
     # ------------------------------------------------------------------------------------------------------------ adoption
 
     def adopt(self) -> int:
+        self._finish()
         found = [n for n in self._rtnl.nexthops() if n.protocol == self.settings.protocol and self._numbered(n.id)]
         members = self._found_members(found)
         wants_resilient = self.settings.kind is GroupKind.RESILIENT
@@ -277,6 +360,7 @@ class GroupFib(Fib):
     # ------------------------------------------------------------------------------------------- what the kernel or others do
 
     def link_lost(self, ifindex: int) -> list[bytes]:
+        self._finish()
         return self._members_gone({m for m in self._nexthops if m[0].ifindex == ifindex})
 
     def _members_gone(self, gone: set[Member]) -> list[bytes]:
@@ -310,6 +394,7 @@ class GroupFib(Fib):
         return lost
 
     def noticed(self, present: bool, info: RouteInfo | NexthopInfo) -> Loss | None:
+        self._finish()
         if isinstance(info, RouteInfo):
             return self._route_noticed(present, info)
         group = self._groups.get(info.id)
@@ -346,6 +431,7 @@ class GroupFib(Fib):
         return Loss(f"route {info.prefix} {did}", (prefix,))
 
     def verify(self) -> Loss | None:
+        self._finish()
         known = {info.id for info in self._rtnl.nexthops()}
         self._members_gone({m for m, item in self._nexthops.items() if item.id not in known})
         keys = self._rtnl.route_keys(self.settings.table, self.settings.protocol, self.family)

@@ -14,10 +14,10 @@ from __future__ import annotations
 
 import socket
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 from harness.net.records import NexthopInfo, RouteInfo
 from harness.net.requests import TABLE_MAIN, Protocol, Resilient, RouteEncoder
@@ -66,6 +66,13 @@ class Written:
     def __bool__(self) -> bool:
         return bool(self.installed or self.removed or self.failed)
 
+    def __iadd__(self, more: Written) -> Self:
+        self.installed += more.installed
+        self.removed += more.removed
+        self.failed += more.failed
+        self.in_place += more.in_place
+        return self
+
 
 @dataclass(frozen=True, slots=True)
 class Loss:
@@ -89,11 +96,15 @@ def wire(packed: bytes, length: int) -> bytes:
 
 
 class Fib(ABC):
-    """Our routes of one address family (``socket.AF_INET`` or ``AF_INET6``) in one table."""
+    """Our routes of one address family (``socket.AF_INET`` or ``AF_INET6``) in one table.
+
+    ``on_written`` is called, in another thread, when the background has written a batch: :meth:`settle` then tells what.
+    """
 
     def __init__(self, rtnl: Rtnl, family: int, settings: FibSettings) -> None:
         self.family = family
         self.settings = settings
+        self.on_written: Callable[[], object] = lambda: None
         self._rtnl = rtnl
         self._encode = RouteEncoder(family, metric=settings.metric, protocol=settings.protocol, table=settings.table)
 
@@ -118,6 +129,10 @@ class Fib(ABC):
     def owned(self) -> frozenset[int]:
         """The ids of next-hop objects and groups that are in use."""
         return frozenset()
+
+    def settle(self) -> Written:
+        """Waits for what a writer in the background has under way, and tells what it did since the last time."""
+        return Written()
 
     @abstractmethod
     def link_lost(self, ifindex: int) -> list[bytes]:

@@ -193,14 +193,17 @@ class Rtnl:
     def _receive(self) -> Iterator[Frame]:
         return frames(self._socket.recv(_RECEIVE))
 
-    def bulk_routes(self, encode: RouteEncoder, prefixes: Sequence[bytes], nhid: int | None) -> list[Failure]:
+    def bulk_routes(
+        self, encode: RouteEncoder, prefixes: Sequence[bytes], nhid: int | None, at_once: int = _BULK
+    ) -> list[Failure]:
         """Writes a route to each prefix (NLRI form) by nexthop id, or deletes it (None), and returns those refused.
 
-        Only the last message of each ``sendmsg`` asks for an acknowledgement; refusals come unasked. The hot path of a speaker.
+        ``at_once``: messages in one ``sendmsg``. Only the last of them asks for an acknowledgement; refusals come unasked. The hot path of
+        a speaker.
         """
         failures: list[Failure] = []
-        for base in range(0, len(prefixes), _BULK):
-            chunk = prefixes[base : base + _BULK]
+        for base in range(0, len(prefixes), at_once):
+            chunk = prefixes[base : base + at_once]
             last = len(chunk) - 1
             first = next(self._sequences)
             if first + last > _LAST_SEQUENCE:

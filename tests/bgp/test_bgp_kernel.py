@@ -34,7 +34,7 @@ class Told:
         self.lost: list[Loss] = []
         self.dropped: list[tuple[list[bytes], str]] = []
         self.heard = asyncio.Event()
-        kernel.follow(asyncio.get_running_loop(), self._changed, self._lost, self._dropped)
+        kernel.follow(asyncio.get_running_loop(), self._changed, self._lost, self._dropped, lambda _: None)
 
     def _changed(self, next_hops: frozenset[bytes]) -> None:
         self.changed.append(next_hops)

@@ -205,7 +205,7 @@ def heard(monitor: Monitor) -> list[Change]:
 def test_only_what_others_do_is_heard(router: Router) -> None:
     fib = open_fib(router.rtnl, socket.AF_INET, FibSettings())
     with Monitor((Group.IPV4_ROUTE, Group.NEXTHOP), router.near) as monitor, Rtnl(router.near) as other:
-        ignore_own(monitor.fileno(), router.rtnl.fileno(), Protocol.BGP)
+        ignore_own(monitor.fileno(), [router.rtnl.fileno()], Protocol.BGP)
         fib.apply([(p, ways(0, 1)) for p in PREFIXES])
         fib.apply([(PREFIXES[0], ())])
         assert heard(monitor) == []
@@ -228,7 +228,7 @@ def test_only_what_others_do_is_heard(router: Router) -> None:
 def test_a_deleted_next_hop_is_one_loss(router: Router) -> None:
     fib = open_fib(router.rtnl, socket.AF_INET, FibSettings())
     with Monitor((Group.IPV4_ROUTE, Group.NEXTHOP), router.near) as monitor, Rtnl(router.near) as other:
-        ignore_own(monitor.fileno(), router.rtnl.fileno(), Protocol.BGP)
+        ignore_own(monitor.fileno(), [router.rtnl.fileno()], Protocol.BGP)
         fib.apply([(PREFIXES[0], ways(0, 1)), (PREFIXES[1], ways(1))])
         one = next(n for n in router.rtnl.nexthops() if str(n.gateway) == "10.0.1.2")
         other.transact([rtnl.nexthop_del(one.id)])
