@@ -217,7 +217,7 @@ class Tunnel:
     ``initiate``: "start" negotiates at once and again without limit (ECMP-30), "traffic" when a packet enters, "none" only answers.
     ``dpd_delay`` and ``retransmit_timeout``/``tries`` are the lab's own: no document gives them. ``ike_offers`` and ``esp_offers`` are
     accepted besides ``ike`` and ``esp``. ``peer_key`` is the key that the peer has to prove where it is not ``key``, as on a device
-    that has two.
+    that has two. ``routes`` are static: these blocks go into the tunnel while it is up.
     """
 
     name: str
@@ -238,6 +238,7 @@ class Tunnel:
     ike_offers: tuple[Ike, ...] = ()
     esp_offers: tuple[Esp, ...] = ()
     peer_key: str | None = field(default=None, repr=False)
+    routes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from ipaddress import IPv4Network
+from typing import NamedTuple
 
 from harness.cloud.build_data_centre import (
     PROVIDER_CLOUD_SIDE,
@@ -19,9 +20,9 @@ from harness.cloud.build_data_centre import (
     cloud_tunnel,
 )
 from harness.cloud.resources import DataCentre, Estate, IpsecConnection, TransitRouter, Vpc
-from harness.cloud.rules import require_valid
+from harness.cloud.rules import VPC_CUSTOM_ROUTES, require_valid
 from harness.cloud.sites import attach_instances
-from harness.plan import End, Link, Neighbor, Node, Plan, Role, Route, Rule, Speaker
+from harness.plan import End, Link, Neighbor, Node, Plan, Role, Route, RoutingTable, Rule, Speaker
 
 #: Addresses of the links inside the cloud (RFC 2544). They are wiring, not routes of any documented table.
 WIRING = IPv4Network("198.18.0.0/15")
@@ -29,10 +30,12 @@ WIRING = IPv4Network("198.18.0.0/15")
 VPC_ASN = 64512
 #: Set by a transit router on what it learns from an IPsec connection, so that it goes to no other one (ECMP-41).
 FROM_VPN_CONNECTION = "45104:1"
-#: ECMP-16: what "set routes in all VPC route tables" adds.
-VPC_CUSTOM_ROUTES = ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16")
+
+#: The kernel table of attachments that are associated with no route table.
+NO_ROUTE_TABLE = 1000
 
 _MULTIPATH = 8
+_NOTHING = (Rule("deny"),)
 
 
 def compile_estate(estate: Estate) -> Plan:
@@ -65,6 +68,42 @@ def _numbered(centre: DataCentre) -> Session:
     return lambda device: f"IPsec connection {centre.devices.index(device) + 1}"
 
 
+class InnerAsns(NamedTuple):
+    """What a connection and its transit router call themselves between each other; None: their own ASNs."""
+
+    of_connection: int | None = None
+    of_router: int | None = None
+
+
+def inner_asns(estate: Estate, connection: IpsecConnection) -> InnerAsns:
+    """What is shown on the session between a connection and its transit router.
+
+    A connection whose local ASN is the router's (45104 is the default of both, VPN-17) would have an internal session to it, over which
+    nothing that it learned goes on to another region or connection. Both then show each other ASNs that nobody has; the device sees the
+    connection's own.
+    """
+    router = next(each for each in estate.transit_routers if each.name == connection.transit_router)
+    if connection.local_asn != router.asn:
+        return InnerAsns()
+    _, of_connection, of_router, *_ = free_asns(estate)
+    return InnerAsns(of_connection, of_router)
+
+
+def vpc_asn(estate: Estate) -> int:
+    """:data:`VPC_ASN`, or the next that nobody else in the estate has."""
+    return free_asns(estate)[0]
+
+
+def free_asns(estate: Estate) -> list[int]:
+    """ASNs for the inside of the cloud, from :data:`VPC_ASN` on, without those of connections, routers and devices."""
+    used = {connection.local_asn for connection in estate.ipsec_connections}
+    used |= {router.asn for router in estate.transit_routers}
+    used |= {gateway.asn for gateway in estate.customer_gateways if gateway.asn is not None}
+    devices = [device for centre in estate.data_centres for device in centre.devices]
+    used |= {asn for device in devices for asn in (device.asn, device.neighbor_asn)}
+    return [asn for asn in range(VPC_ASN, VPC_ASN + len(used) + 3) if asn not in used]
+
+
 class _Wiring:
     """Hands every link inside the cloud its /30, by the order of the resources, so that a run-time addition moves none."""
 
@@ -94,26 +133,35 @@ def _ipsec_connection(
     block = IPv4Network(connection.tunnel_cidr)
     device_address = next(str(host) for host in block.hosts() if str(host) != connection.local_bgp_address)
     inside = wiring.of(connection.name, connection.node)
-    speaker = None
+    shown = inner_asns(estate, connection)
+    cloud_side = Neighbor(
+        router.name,
+        wiring.of(connection.name, router.name),
+        shown.of_router or router.asn,
+        local_asn=shown.of_connection,
+        local_address=inside,
+    )
+    neighbors = [cloud_side]
     if connection.bgp and gateway.asn is not None:
-        neighbors = (
-            Neighbor(
-                gateway.name,
-                device_address,
-                gateway.asn,
-                local_address=connection.local_bgp_address,
-                ebgp_multihop=255,
-                fall_over=True,
-            ),
-            Neighbor(router.name, wiring.of(connection.name, router.name), router.asn, local_address=inside),
+        internal = gateway.asn == connection.local_asn
+        device_side = Neighbor(
+            gateway.name,
+            device_address,
+            gateway.asn,
+            local_address=connection.local_bgp_address,
+            ebgp_multihop=None if internal else 255,
+            next_hop_self=internal,
+            fall_over=True,
         )
-        speaker = Speaker(
-            connection.local_asn,
-            connection.gateway_address,
-            neighbors,
-            hold_time=timers.hold_time,
-            connect_retry_time=timers.connect_retry_time,
-        )
+        neighbors = [device_side, cloud_side]
+    speaker = Speaker(
+        connection.local_asn,
+        connection.gateway_address,
+        tuple(neighbors),
+        connection.routes,
+        hold_time=timers.hold_time,
+        connect_retry_time=timers.connect_retry_time,
+    )
     tunnel = replace(
         cloud_tunnel(
             connection.name,
@@ -126,6 +174,7 @@ def _ipsec_connection(
         ),
         ike=connection.ike,
         esp=connection.esp,
+        routes=connection.routes,
     )
     # No default route: what has no tunnel must find no way out in clear.
     uplink = Route(f"{gateway.address}/32", PROVIDER_CLOUD_SIDE, "internet", onlink=True)
@@ -148,18 +197,25 @@ def _ipsec_connection(
 def _transit_router(estate: Estate, router: TransitRouter, wiring: _Wiring, nodes: list[Node]) -> None:
     timers = estate.timers
     neighbors: list[Neighbor] = []
+    unassociated: list[str] = []
     for connection in estate.ipsec_connections:
-        if connection.transit_router == router.name and connection.bgp:
+        if connection.transit_router == router.name:
+            shown = inner_asns(estate, connection)
+            mark = (Rule("permit", add_communities=(FROM_VPN_CONNECTION,)),)
+            others = (Rule("deny", communities=(FROM_VPN_CONNECTION,)),)
             neighbors.append(
                 Neighbor(
                     connection.name,
                     wiring.of(connection.name, connection.node),
-                    connection.local_asn,
+                    shown.of_connection or connection.local_asn,
+                    local_asn=shown.of_router,
                     local_address=wiring.of(connection.name, router.name),
-                    import_=(Rule("permit", add_communities=(FROM_VPN_CONNECTION,)),),
-                    export=(Rule("deny", communities=(FROM_VPN_CONNECTION,)),),
+                    import_=mark if connection.propagate else _NOTHING,
+                    export=others if connection.advertise else _NOTHING,
                 )
             )
+            if not connection.associate:
+                unassociated.append(connection.node)
     for inter in estate.inter_region_connections:
         if router.name in inter.transit_routers:
             other = next(r for r in estate.transit_routers if r.name in inter.transit_routers and r.name != router.name)
@@ -171,21 +227,26 @@ def _transit_router(estate: Estate, router: TransitRouter, wiring: _Wiring, node
                     local_address=wiring.of(inter.name, router.name),
                     next_hop_self=True,
                     add_path="both",
-                    export=() if inter.advertise else (Rule("deny"),),
+                    import_=() if inter.propagate else _NOTHING,
+                    export=() if inter.advertise else _NOTHING,
                 )
             )
+            if not inter.associate:
+                unassociated.append(_region_port(estate, other.name))
     for attachment in estate.vpc_connections:
         if attachment.transit_router == router.name:
             neighbors.append(
                 Neighbor(
                     attachment.name,
                     wiring.of(attachment.name, attachment.vpc),
-                    VPC_ASN,
+                    vpc_asn(estate),
                     local_address=wiring.of(attachment.name, router.name),
-                    import_=() if attachment.propagate_system_routes else (Rule("deny"),),
-                    export=(Rule("deny"),),
+                    import_=() if attachment.propagate_system_routes else _NOTHING,
+                    export=_NOTHING,
                 )
             )
+            if not attachment.associate:
+                unassociated.append("vpc")
     identifier = str(IPv4Network(router.cidr)[-2]) if router.cidr else "198.18.255.1"
     speaker = Speaker(
         router.asn,
@@ -197,7 +258,21 @@ def _transit_router(estate: Estate, router: TransitRouter, wiring: _Wiring, node
         connect_retry_time=timers.connect_retry_time,
     )
     label = f"Transit router {router.region}"
-    nodes.append(Node(router.name, Role.TRANSIT_ROUTER, label, str(router.region), forwarding=True, speaker=speaker))
+    # What comes in by an attachment that is associated with no route table has nowhere to go.
+    tables = (RoutingTable("no route table", NO_ROUTE_TABLE, tuple(unassociated)),) if unassociated else ()
+    nowhere = (Route("0.0.0.0/0", table=NO_ROUTE_TABLE, unreachable=True),) if unassociated else ()
+    nodes.append(
+        Node(
+            router.name,
+            Role.TRANSIT_ROUTER,
+            label,
+            str(router.region),
+            routes=nowhere,
+            forwarding=True,
+            speaker=speaker,
+            tables=tables,
+        )
+    )
 
 
 def _vpc(estate: Estate, vpc: Vpc, wiring: _Wiring, nodes: list[Node], links: list[Link]) -> None:
@@ -211,7 +286,9 @@ def _vpc(estate: Estate, vpc: Vpc, wiring: _Wiring, nodes: list[Node], links: li
         near, far = wiring.of(attachment.name, vpc.name), wiring.of(attachment.name, router.name)
         neighbors.append(Neighbor(attachment.name, far, router.asn, local_address=near))
         if attachment.set_vpc_routes:
-            routes += [Route(prefix, far) for prefix in VPC_CUSTOM_ROUTES]
+            there = {route.prefix for route in vpc.routes}
+            routes += [Route(prefix, far) for prefix in VPC_CUSTOM_ROUTES if prefix not in there]
+        routes += [Route(route.prefix, far) for route in vpc.routes if route.next_hop == attachment.name]
         links.append(
             Link(
                 End(vpc.name, "attachment", (f"{near}/30",)),
@@ -219,8 +296,10 @@ def _vpc(estate: Estate, vpc: Vpc, wiring: _Wiring, nodes: list[Node], links: li
                 name=attachment.name,
             )
         )
+    instances = {instance.name: instance.address for instance in vpc.instances}
+    routes += [Route(each.prefix, instances[each.next_hop]) for each in vpc.routes if each.next_hop in instances]
     speaker = Speaker(
-        VPC_ASN,
+        vpc_asn(estate),
         str(IPv4Network(vpc.cidr)[-2]),
         tuple(neighbors),
         tuple(vswitch.cidr for vswitch in vpc.vswitches),

@@ -78,7 +78,8 @@ def _device(centre: DataCentre, device: GatewayDevice, timers: Timers, session: 
         fall_over=True,
     )
     # No document joins the devices to the data-centre router by BGP; without it the data centre could not notice a lost tunnel.
-    behind = (Rule("permit", prefixes=device.blocks),) if device.blocks else ()
+    inside = (*device.blocks, *device.static_routes)
+    behind = (Rule("permit", prefixes=inside),) if inside else ()
     inner = Neighbor(
         f"{centre.name} router",
         device.clients_next_hop,
@@ -103,7 +104,7 @@ def _device(centre: DataCentre, device: GatewayDevice, timers: Timers, session: 
         device.asn,
         bgp_identifier((device.private_address,) if shares else (device.public_address, device.private_address)),
         (cloud, inner, *mesh),
-        device.networks,
+        tuple(dict.fromkeys((*device.networks, *device.static_routes))),
         hold_time=timers.hold_time,
         connect_retry_time=timers.connect_retry_time,
     )
@@ -119,6 +120,7 @@ def _device(centre: DataCentre, device: GatewayDevice, timers: Timers, session: 
         "none",
         device.ike,
         device.esp,
+        routes=device.static_routes,
         dpd_delay=timers.dpd_delay,
         retransmit_timeout=timers.retransmit_timeout,
         retransmit_tries=timers.retransmit_tries,

@@ -51,12 +51,16 @@ SUPPORTED_ZONES: dict[str, tuple[str, ...]] = {
 
 @dataclass(frozen=True, slots=True)
 class VSwitch:
-    """A vSwitch of a VPC (ECMP-1); IPv6 beside IPv4 where the VPC has it."""
+    """A vSwitch of a VPC (ECMP-1); IPv6 beside IPv4 where the VPC has it.
+
+    ``idle_addresses`` None: there are some; a VPC connection takes one (ECMP-36).
+    """
 
     name: str
     cidr: str
     zone: str
     ipv6_cidr: str | None = None
+    idle_addresses: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,8 +74,19 @@ class Ecs:
 
 
 @dataclass(frozen=True, slots=True)
+class VpcRoute:
+    """A custom entry of a VPC's system route table; its next hop is an instance of the VPC, or its VPC connection, by name."""
+
+    prefix: str
+    next_hop: str
+
+
+@dataclass(frozen=True, slots=True)
 class Vpc:
-    """A virtual private cloud (ECMP-1). ``ipv6_cidr`` stands beside its IPv4 block where it has IPv6."""
+    """A virtual private cloud (ECMP-1). ``ipv6_cidr`` stands beside its IPv4 block where it has IPv6.
+
+    ``routes`` are custom entries that are there before any attachment (ECMP-39).
+    """
 
     name: str
     region: Region
@@ -79,6 +94,7 @@ class Vpc:
     vswitches: tuple[VSwitch, ...]
     instances: tuple[Ecs, ...] = ()
     ipv6_cidr: str | None = None
+    routes: tuple[VpcRoute, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +105,8 @@ class TransitRouter:
     region: Region
     cidr: str | None
     asn: int = 45104
+    cen: str | None = "cen"
+    edition: Literal["Enterprise", "Basic"] = "Enterprise"
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +120,12 @@ class CustomerGateway:
 
 @dataclass(frozen=True, slots=True)
 class IpsecConnection:
-    """An IPsec connection attached to a transit router (ECMP-4). ``gateway_address`` is assigned on attachment."""
+    """An IPsec connection attached to a transit router (ECMP-4). ``gateway_address`` is assigned on attachment.
+
+    Its three switches (ECMP-15): ``associate`` with the router's default route table, ``propagate`` to it what the connection has from
+    the data centre, ``advertise`` the table's other routes to it. ``routes`` are static destination-based ones (ECMP-40);
+    ``region`` None is the router's.
+    """
 
     name: str
     node: str
@@ -119,6 +142,11 @@ class IpsecConnection:
     routing_mode: Literal["destination", "protected-flow"] = "destination"
     ike: Ike = Ike(dh_group="group2")
     esp: Esp = Esp(pfs="group2")
+    associate: bool = True
+    propagate: bool = True
+    advertise: bool = True
+    routes: tuple[str, ...] = ()
+    region: Region | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +164,10 @@ class VpcConnection:
 
 @dataclass(frozen=True, slots=True)
 class InterRegionConnection:
-    """Two transit routers joined across regions, with the three switches of ECMP-38. ``bandwidth`` in Mbit/s."""
+    """Two transit routers joined across regions, with the three switches of ECMP-38. ``bandwidth`` in Mbit/s.
+
+    Its bandwidth is paid by data transfer, or allocated from a bandwidth plan that is named.
+    """
 
     name: str
     transit_routers: tuple[str, str]
@@ -144,6 +175,8 @@ class InterRegionConnection:
     associate: bool = True
     propagate: bool = True
     advertise: bool = True
+    allocation: Literal["by-traffic", "from-plan"] = "by-traffic"
+    plan: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,7 +184,8 @@ class GatewayDevice:
     """An on-premises gateway device as its own configuration has it (ECMP-12, ECMP-33).
 
     ``gateway_address`` is the cloud side's address that the device was told; keys and proposals are the device's own, so that a
-    device can be wrong where a user's would be. ``blocks`` are client blocks behind the device itself.
+    device can be wrong where a user's would be. ``blocks`` are client blocks behind the device itself,
+    ``static_routes`` what it sends into the tunnel without BGP.
     """
 
     name: str
@@ -170,6 +204,7 @@ class GatewayDevice:
     esp: Esp = Esp()
     ebgp_multihop: int = 255
     blocks: tuple[str, ...] = ()
+    static_routes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

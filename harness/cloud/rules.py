@@ -37,6 +37,9 @@ KEY = re.compile(r"[A-Za-z0-9~`!@#$%^&*()_\-+={}\[\]\\|;:',.<>/?]{1,100}")
 #: ECMP-8: the /30 blocks inside 169.254.0.0/16 that a connection attached to a transit router may not use.
 RESERVED_TUNNEL_BLOCKS = (*(f"169.254.{n}.0/30" for n in range(7)), "169.254.169.252/30")
 
+#: ECMP-16: what "set routes in all VPC route tables" adds.
+VPC_CUSTOM_ROUTES = ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16")
+
 _LINK_LOCAL = IPv4Network("169.254.0.0/16")
 
 
@@ -100,6 +103,9 @@ def transit_routers_take_connections(estate: Estate) -> Iterator[Finding]:
                 connection.name, rule, "ECMP-26", "Create an Enterprise Edition transit router in its region first"
             )
             continue
+        if connection.region is not None and connection.region != router.region:
+            rule = f"it is in {connection.region}, transit router {router.name} in {router.region}"
+            yield Finding(connection.name, rule, "ECMP-26", f"Create it in {router.region}", field="region")
         if router.cidr is None:
             rule = f"transit router {router.name} has no CIDR block"
             yield Finding(connection.name, rule, "ECMP-25", "Add a CIDR block to the transit router, then attach again")
@@ -167,6 +173,10 @@ def vpc_connections_reach_zones(estate: Estate) -> Iterator[Finding]:
             rule = f"VPC {vpc.name} is in {vpc.region}, transit router {router.name} in {router.region}"
             yield Finding(connection.name, rule, "ECMP-26", "Attach a VPC to the transit router of its own region")
         supported = SUPPORTED_ZONES.get(router.region, ())
+        for vswitch in vpc.vswitches:
+            if vswitch.name in connection.vswitches and vswitch.idle_addresses == 0:
+                rule = f"vSwitch {vswitch.name} has no idle IP address"
+                yield Finding(connection.name, rule, "ECMP-36", "Free an address in it, or choose another vSwitch")
         zones = {vswitch.zone for vswitch in vpc.vswitches if vswitch.name in connection.vswitches} & set(supported)
         if len(zones) < min(2, len(supported)):
             rule = (
@@ -187,6 +197,9 @@ def inter_region_connections_are_sound(estate: Estate) -> Iterator[Finding]:
             )
         elif len({regions[name] for name in connection.transit_routers}) < 2:
             yield Finding(connection.name, "both transit routers are in one region", "ECMP-38", "Choose a peer region")
+        if connection.allocation == "from-plan" and connection.plan is None:
+            rule = "its bandwidth is allocated from a bandwidth plan, and none is named"
+            yield Finding(connection.name, rule, "ECMP-38", "Name the bandwidth plan, or allocate by traffic")
         if connection.bandwidth <= 0:
             rule = f"bandwidth {connection.bandwidth} Mbit/s is not positive"
             yield Finding(connection.name, rule, "ECMP-38", "Give the bandwidth in Mbit/s")
@@ -210,7 +223,60 @@ def asn_of_device_matches(estate: Sited) -> Iterator[Finding]:
             yield Finding(device.name, rule, "ECMP-3", remedy, Severity.WARNING)
 
 
+def transit_routers_are_of_one_cen(estate: Estate) -> Iterator[Finding]:
+    cens = {router.name: router.cen for router in estate.transit_routers}
+    for router in estate.transit_routers:
+        if router.cen is None:
+            rule = "it belongs to no CEN instance"
+            yield Finding(f"transit router {router.name}", rule, "ECMP-26", "Create it in a CEN instance")
+        if router.edition != "Enterprise":
+            rule = f"it is of the {router.edition} Edition"
+            remedy = "Create an Enterprise Edition transit router; only these take IPsec connections"
+            yield Finding(f"transit router {router.name}", rule, "ECMP-26", remedy)
+    for connection in estate.inter_region_connections:
+        found = {cens[name] for name in connection.transit_routers if name in cens} - {None}
+        if len(found) > 1:
+            rule = f"its transit routers belong to different CEN instances ({', '.join(sorted(map(str, found)))})"
+            yield Finding(connection.name, rule, "ECMP-26", "Join transit routers of one CEN instance")
+
+
+def route_check(estate: Estate) -> Iterator[Finding]:
+    """What the console's route check names before the three blocks of ECMP-16 are set in a VPC."""
+    vpcs = {vpc.name: vpc for vpc in estate.vpcs}
+    for connection in estate.vpc_connections:
+        vpc = vpcs.get(connection.vpc)
+        for route in vpc.routes if vpc is not None and connection.set_vpc_routes else ():
+            if route.prefix not in VPC_CUSTOM_ROUTES or route.next_hop == connection.name:
+                continue
+            blocks = [block for centre in estate.data_centres for block in centre.blocks]
+            by_hand = (
+                {each.prefix for each in vpc.routes if each.next_hop == connection.name} if vpc is not None else set()
+            )
+            hidden = [b for b in blocks if IPv4Network(b).subnet_of(IPv4Network(route.prefix)) and b not in by_hand]
+            rule = (
+                f"VPC {connection.vpc} has {route.prefix} to {route.next_hop} already: it is kept and not added again"
+            )
+            rule += f", so {', '.join(hidden)} cannot be reached" if hidden else ""
+            remedy = f"Add {' and '.join(hidden) or 'narrower routes'} to {connection.name} by hand"
+            yield Finding(connection.name, rule, "ECMP-16", remedy, Severity.WARNING)
+
+
+def custom_routes_have_next_hops(estate: Estate) -> Iterator[Finding]:
+    for vpc in estate.vpcs:
+        known = {instance.name for instance in vpc.instances}
+        known |= {connection.name for connection in estate.vpc_connections if connection.vpc == vpc.name}
+        for route in vpc.routes:
+            if route.next_hop not in known:
+                rule = f"next hop {route.next_hop!r} of {route.prefix} is no instance and no connection of it"
+                yield Finding(
+                    f"VPC {vpc.name}", rule, "ECMP-39", f"Choose {' or '.join(sorted(known)) or 'an instance'}"
+                )
+
+
 RULES: tuple[Rule, ...] = (
+    transit_routers_are_of_one_cen,
+    custom_routes_have_next_hops,
+    route_check,
     blocks_do_not_overlap,
     vswitches_lie_in_their_vpc,
     keys_are_legal,

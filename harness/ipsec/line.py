@@ -111,6 +111,9 @@ class Line:
         try:
             # Asking for the link makes the kernel carry the change out: before, the device would drop the first packets.
             self._netlink.transact([switch(self._plane, self.ifindex, up), rtnl.link_get(self.ifindex)])
+            if up:
+                ifindex = self.ifindex
+                self._netlink.transact([rtnl.route(block, oif=ifindex, replace=True) for block in self._tunnel.routes])
         except NetlinkError:
             if up:
                 raise

@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.cloud.build import VPC_CUSTOM_ROUTES, WIRING, compile_estate
+from harness.cloud.build import WIRING, compile_estate
 from harness.cloud.findings import Refused, Severity
-from harness.cloud.resources import Estate, InterRegionConnection, Region
-from harness.cloud.rules import KEY, RESERVED_TUNNEL_BLOCKS, RULES, validate
+from harness.cloud.resources import Estate, InterRegionConnection, Region, VpcRoute
+from harness.cloud.rules import KEY, RESERVED_TUNNEL_BLOCKS, RULES, VPC_CUSTOM_ROUTES, validate
 from harness.cloud.sites import bgp_identifier
 from harness.plan import Role
 from topologies import ipsec_ecmp
@@ -64,6 +64,11 @@ def inter_region(**changes: Any) -> Change:
     return change
 
 
+def full_vswitch(estate: Estate) -> Estate:
+    first, *others = estate.vpcs[0].vswitches
+    return vpc(vswitches=(replace(first, idle_addresses=0), *others))(estate)
+
+
 BROKEN: list[tuple[Change, str, str, str, str]] = [
     (
         vpc(cidr="192.168.0.0/16"),
@@ -72,6 +77,25 @@ BROKEN: list[tuple[Change, str, str, str, str]] = [
         "ECMP-1",
         "another block",
     ),
+    (router(0, edition="Basic"), "transit router tr-hangzhou", "of the Basic Edition", "ECMP-26", "Enterprise Edition"),
+    (router(0, cen=None), "transit router tr-hangzhou", "belongs to no CEN instance", "ECMP-26", "Create it in a CEN"),
+    (
+        router(0, cen="other"),
+        "Inter-region-connection",
+        "different CEN instances (cen, other)",
+        "ECMP-26",
+        "of one CEN",
+    ),
+    (
+        connection(region=Region.SHANGHAI),
+        "IPsec-VPN Connection 1",
+        "it is in China (Shanghai)",
+        "ECMP-26",
+        "Create it in",
+    ),
+    (inter_region(allocation="from-plan"), "Inter-region-connection", "from a bandwidth plan", "ECMP-38", "Name the"),
+    (vpc(routes=(VpcRoute("10.0.0.0/8", "none"),)), "VPC vpc", "next hop 'none' of 10.0.0.0/8", "ECMP-39", "ecs2"),
+    (full_vswitch, "VPC-connection", "vSwitch vSwitch 1 has no idle IP address", "ECMP-36", "another vSwitch"),
     (vpc(cidr="10.0.0.0/24"), "vSwitch vSwitch 2", "10.0.1.0/24 is not inside 10.0.0.0/24", "ECMP-1", "inside"),
     (connection(key='quo"te'), "IPsec-VPN Connection 1", "the pre-shared key is not", "ECMP-5", "double quote"),
     (connection(key="k" * 101), "IPsec-VPN Connection 1", "the pre-shared key is not", "ECMP-5", "100"),
@@ -134,6 +158,11 @@ BROKEN: list[tuple[Change, str, str, str, str]] = [
 WARNED: list[tuple[Change, str, str]] = [
     (connection(routing_mode="protected-flow"), "VPN-15", "destination-based"),
     (connection(local_asn=65535), "VPN-17", "reserved"),
+    (
+        vpc(routes=(VpcRoute("192.168.0.0/16", "ecs2"),)),
+        "ECMP-16",
+        "192.168.0.0/24, 192.168.1.0/24, 192.168.2.0/24 cannot",
+    ),
     (gateway(asn=64999), "ECMP-3", "the device speaks as AS 65530"),
 ]
 
