@@ -109,6 +109,7 @@ def _neighbor_lines(row: dict[str, Any]) -> Iterable[tuple[str, str | Text]]:
         yield "We offer", "; ".join(row["offered"]["sent"]) or "no capability"
         yield "It offers", "; ".join(row["offered"]["received"]) or "no capability"
         yield "In use", ", ".join(word for key, word in IN_USE.items() if session[key]) or "no extension"
+    yield "Configured", "hold time {hold_time} s, ConnectRetryTime {connect_retry_time} s".format(**row["configured"])
     if row["timers"]:
         yield "Timers", ", ".join(f"{name} {left:g} s" for name, left in row["timers"].items())
     yield "Messages in", _counters(row["received_messages"], row["octets_received"])
