@@ -360,13 +360,18 @@ def encode_open_body(message: Open) -> bytes:
     return head + bytes((255, _EXTENDED_PARAMETERS)) + len(parameters).to_bytes(2, "big") + parameters
 
 
-def decode_route_refresh(body: bytes) -> RouteRefresh:
-    """Reads a ROUTE-REFRESH; a wrong length is error 7/1 with the whole message as data (RFC 7313 5)."""
-    if len(body) != 4:
-        raise ProtocolError(
-            ErrorCode.ROUTE_REFRESH_MESSAGE_ERROR,
-            RefreshError.INVALID_MESSAGE_LENGTH,
-            frame(MessageType.ROUTE_REFRESH, body, EXTENDED_LENGTH),
-            f"a ROUTE-REFRESH body of {len(body)} octets; 4 are due",
-        )
-    return RouteRefresh(body[0] << 8 | body[1], body[3], body[2])
+def decode_route_refresh(body: bytes, *, enhanced: bool = True) -> RouteRefresh:
+    """Reads a ROUTE-REFRESH. ``enhanced``: RFC 7313 was agreed on; else the octet of the subtype is reserved and not looked at.
+
+    A wrong length is error 7/1 with the whole message as data where a begin or an end was meant (RFC 7313 5), else 1/2.
+    """
+    subtype = body[2] if len(body) > 2 and enhanced else RefreshSubtype.REQUEST
+    if len(body) == 4:
+        return RouteRefresh(body[0] << 8 | body[1], body[3], subtype)
+    text = f"a ROUTE-REFRESH body of {len(body)} octets; 4 are due"
+    if subtype in (RefreshSubtype.BEGIN, RefreshSubtype.END):
+        whole = frame(MessageType.ROUTE_REFRESH, body, EXTENDED_LENGTH)
+        code, subcode = ErrorCode.ROUTE_REFRESH_MESSAGE_ERROR, RefreshError.INVALID_MESSAGE_LENGTH
+        raise ProtocolError(code, subcode, whole, text)
+    length = (HEADER_LENGTH + len(body)).to_bytes(2, "big")
+    raise ProtocolError(ErrorCode.MESSAGE_HEADER_ERROR, HeaderError.BAD_MESSAGE_LENGTH, length, text)

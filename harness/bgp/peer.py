@@ -26,6 +26,7 @@ from harness.bgp.messages import (
     Frame,
     MessageType,
     Notification,
+    RefreshSubtype,
     RouteRefresh,
     decode_open,
     decode_route_refresh,
@@ -300,13 +301,17 @@ class Peer(ConnectionPair):
 
     def _route_refresh(self, connection: Connection, frame: Frame) -> None:
         try:
-            message = decode_route_refresh(frame.body)
+            message = decode_route_refresh(frame.body, enhanced=connection.session.enhanced_refresh)
         except ProtocolError as error:
             self._wrong(connection, Event.ROUTE_REFRESH_MSG_ERR, error)
             return
         family = message.family
         if connection.state is State.ESTABLISHED:
-            if family is not None and family in connection.session.families:
+            if message.subtype > RefreshSubtype.END:
+                # RFC 7313 5: a subtype that nobody knows is ignored.
+                text = f"{self.config.name}: ROUTE-REFRESH of subtype {message.subtype} ignored"
+                self._shared.outputs.append(Log(text))
+            elif family is not None and family in connection.session.families:
                 self._shared.outputs.append(RefreshAsked(family, message))
             else:
                 # RFC 2918 4: a family that was not agreed on is ignored.

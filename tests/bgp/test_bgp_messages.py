@@ -214,9 +214,9 @@ def test_more_than_255_octets_of_parameters() -> None:
 @pytest.mark.spec("BGP-10")
 def test_a_route_refresh_of_the_wrong_length() -> None:
     with pytest.raises(ProtocolError) as caught:
-        decode(MessageType.ROUTE_REFRESH, b"\x00\x01\x00")
+        decode(MessageType.ROUTE_REFRESH, b"\x00\x01\x01")
     assert (caught.value.code, caught.value.subcode) == (7, 1)
-    assert caught.value.data == header(22, 5) + b"\x00\x01\x00", "the data is the whole message (RFC 7313 5)"
+    assert caught.value.data == header(22, 5) + b"\x00\x01\x01", "the data is the whole message (RFC 7313 5)"
 
 
 @pytest.mark.spec("BGP-8")

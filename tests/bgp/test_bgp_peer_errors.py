@@ -12,7 +12,7 @@ from harness.bgp.capabilities import Multiprotocol
 from harness.bgp.fsm import Event, State
 from harness.bgp.messages import KEEPALIVE_WIRE, MARKER, MessageType, Notification, Open, RouteRefresh, encode, frame
 from harness.bgp.prefixes import Family
-from harness.bgp.signals import Close, Down, NotificationReceived, NotificationSent, Stop, Transition
+from harness.bgp.signals import Close, Down, NotificationReceived, NotificationSent, RefreshAsked, Stop, Transition
 from harness.bgp.update import end_of_rib
 from tests.bgp.memory_link import RawHost
 from tests.bgp.speakers import HIGH, config, raw
@@ -130,11 +130,26 @@ def test_an_update_that_rfc_7606_lets_pass_keeps_the_session() -> None:
 
 
 @pytest.mark.spec("BGP-10")
-def test_a_route_refresh_of_the_wrong_length() -> None:
-    host = raw("Established")
-    wrong = frame(MessageType.ROUTE_REFRESH, b"\0\1\0")
+@pytest.mark.parametrize("enhanced", [True, False])
+@pytest.mark.parametrize("body", ["0001 00", "0001 0001 00", "0001 01", "0001 0201 00"])
+def test_a_route_refresh_of_the_wrong_length(body: str, enhanced: bool) -> None:
+    """7/1 with the whole message where it meant a begin or an end that was agreed on (RFC 7313 5), else 1/2 with the length."""
+    host = raw("Established", enhanced_refresh=enhanced)
+    octets = bytes.fromhex(body)
+    wrong = frame(MessageType.ROUTE_REFRESH, octets)
     host.say(wrong)
-    assert_ended(host, Notification(7, 1, wrong), Event.ROUTE_REFRESH_MSG_ERR)
+    told = Notification(7, 1, wrong) if enhanced and octets[2] else Notification(1, 2, wrong[16:18])
+    assert_ended(host, told, Event.ROUTE_REFRESH_MSG_ERR)
+
+
+@pytest.mark.parametrize(("enhanced", "subtype", "taken"), [(True, 3, False), (True, 255, False), (False, 255, True)])
+def test_a_route_refresh_of_an_unknown_subtype(enhanced: bool, subtype: int, taken: bool) -> None:
+    """RFC 7313 5: ignored; where the subtype was not agreed on it is a reserved octet, and the message a request (RFC 2918 3)."""
+    host = raw("Established", enhanced_refresh=enhanced)
+    host.say(frame(MessageType.ROUTE_REFRESH, bytes((0, 1, subtype, 1))))
+    assert host.state() is State.ESTABLISHED
+    asked = [output.message.subtype for output in host.outputs if isinstance(output, RefreshAsked)]
+    assert asked == ([0] if taken else [])
 
 
 @pytest.mark.parametrize("state", ["OpenSent", "OpenConfirm", "Established"])
