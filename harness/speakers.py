@@ -6,7 +6,9 @@ name, or a pattern such as ``dc*``) and refuses where it cannot. Later words win
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
+import time
 from collections.abc import Callable, Mapping, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -18,7 +20,7 @@ from harness.daemon import Daemon, write_private
 from harness.daemons.features import Feature, asked_for
 from harness.daemons.kinds import KINDS, Kind
 from harness.plan import Neighbor, Plan, Speaker
-from harness.stream import Stream
+from harness.stream import NotInTime, Stream
 
 OURS = "ours"
 
@@ -120,6 +122,25 @@ class StandIn(Daemon):
             if str(error).startswith(f"{self.stand_in.title}: "):
                 raise NotSuited(f"{self.node}: {error}") from None
             raise
+
+
+_ASKED_AGAIN = 0.03
+
+
+async def shown(speaker: Daemon, good: Callable[[Any], Any], *, within: float, what: str, **question: Any) -> Any:
+    """The first true value that ``good`` makes of a foreign daemon's answer to ``question`` (``method`` and its parameters).
+
+    It asks again and again, which our own speaker's events spare a lab: a foreign daemon's table changes some time after its log has told
+    of a message, and not every one tells of it at all. Raises NotInTime with the last answer.
+    """
+    deadline = time.monotonic() + within
+    while True:
+        answer = await speaker.call(**question)
+        if found := good(answer):
+            return found
+        if time.monotonic() > deadline:
+            raise NotInTime(f"not within {within:g} s: {what}\nthe last answer of {speaker.node}: {answer}")
+        await asyncio.sleep(_ASKED_AGAIN)
 
 
 def speaker_config(speaker: Speaker) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from ipaddress import IPv4Address
 
+from harness.bgp.as_path import AS_TRANS
 from harness.bgp.capabilities import (
     AddPath,
     AddPathFamily,
@@ -103,7 +104,8 @@ def check_open(message: Open, config: PeerConfig) -> None:
     """Checks an OPEN against our configuration (RFC 4271 6.2, RFC 6286 2.2); raises :class:`ProtocolError`."""
     code = ErrorCode.OPEN_MESSAGE_ERROR
     asn = message.true_asn if config.asn4 else message.asn
-    if asn != config.peer_asn:
+    # RFC 6793 9: to a speaker of 2-octet ASNs every neighbour with a longer one is AS_TRANS.
+    if asn != (AS_TRANS if not config.asn4 and config.peer_asn > 0xFFFF else config.peer_asn):
         text = f"the peer is AS {asn}, AS {config.peer_asn} is configured"
         raise ProtocolError(code, OpenError.BAD_PEER_AS, b"", text)
     if message.identifier == config.identifier and config.peer_asn == config.local_asn:

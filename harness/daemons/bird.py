@@ -87,7 +87,9 @@ class Bird(Driver):
                 [str(path), "-f", "-c", str(self._file), "-s", str(self._socket), "-P", str(self.folder / "pid")]
             )
             await program.until(asyncio.create_task(named(self._socket)), _READY_WITHIN)
-            self._console = await Console.open(self._socket)
+            opening = asyncio.create_task(Console.open(self._socket))
+            await program.until(opening, _READY_WITHIN)
+            self._console = opening.result()
 
     def _configuration(self, config: SpeakerConfig) -> _Handed:
         return _Handed(self._file, bird_config.whole(config))

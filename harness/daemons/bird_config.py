@@ -76,6 +76,8 @@ def neighbor_lines(config: SpeakerConfig, neighbor: Neighbor) -> list[str]:
         lines.append(f"  multihop {neighbor.ebgp_multihop};")
     elif neighbor.remote_asn != local_asn(config, neighbor):
         lines.append("  direct;")
+    if not neighbor.four_octet_asn:
+        lines.append("  enable as4 off;")
     if neighbor.passive:
         lines.append("  passive;")
     if neighbor.shutdown:
@@ -86,6 +88,11 @@ def neighbor_lines(config: SpeakerConfig, neighbor: Neighbor) -> list[str]:
         lines.append("  enforce first as;")
     if (secret := neighbor.secret()) is not None:
         lines.append(f'  password "{secret.decode()}";')
+    if (restart := neighbor.graceful_restart) is None:
+        lines.append("  graceful restart off;")
+    else:
+        mode = "on" if restart.mode == "full" else "aware"
+        lines.append(f"  graceful restart {mode}; graceful restart time {restart.restart_time};")
     if neighbor.bfd is not None:
         timers = f"interval {neighbor.bfd.interval_ms} ms; multiplier {neighbor.bfd.multiplier};"
         if neighbor.bfd.auth is not None:

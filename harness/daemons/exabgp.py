@@ -8,6 +8,7 @@ The configuration may hold keys, so its file is there only while ExaBGP reads it
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import re
@@ -28,7 +29,7 @@ from harness.daemons.driver import (
 from harness.daemons.features import Feature
 from harness.daemons.program import ProgramError
 
-_READY_WITHIN = 20.0
+_READY_WITHIN, _TRIES = 20.0, 10
 _STATES = {
     "IDLE": "Idle",
     "CONNECT": "Connect",
@@ -69,6 +70,7 @@ class ExaBgp(Driver):
         self._ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._loaded = asyncio.Event()
         for fifo in (self._events, self._commands):
+            fifo.unlink(missing_ok=True)  # of one that was killed
             os.mkfifo(fifo, 0o600)
         reading = os.open(self._events, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
         self._orders = os.open(self._commands, os.O_RDWR | os.O_CLOEXEC)
@@ -99,12 +101,15 @@ class ExaBgp(Driver):
     async def reload(self, new: SpeakerConfig) -> None:
         self._write(new)
         self._loaded.clear()
-        self._program.signal(signal.SIGUSR1)
         try:
-            async with asyncio.timeout(_READY_WITHIN):
-                await self._loaded.wait()
-        except TimeoutError:
-            raise ProgramError("exabgp did not read its configuration again") from None
+            # ExaBGP drops a signal that comes while it handles another, and says nothing.
+            for _ in range(_TRIES):
+                self._program.signal(signal.SIGUSR1)
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(_READY_WITHIN / _TRIES):
+                        await self._loaded.wait()
+                        return
+            raise ProgramError("exabgp did not read its configuration again")
         finally:
             self._file.unlink(missing_ok=True)
 
@@ -134,6 +139,8 @@ class ExaBgp(Driver):
             return
         kind = event["type"]
         if kind == "fsm":
+            if about["state"] != "ESTABLISHED":
+                self._heard_routes.pop(neighbor.name, None)
             self.moved(neighbor.name, _STATES.get(about["state"], "Idle"), self._told.pop(neighbor.name, ""))
         elif kind == "state" and about["state"] == "down":
             self._heard_routes.pop(neighbor.name, None)
@@ -268,7 +275,12 @@ def neighbor_lines(config: SpeakerConfig, neighbor: Neighbor) -> list[str]:
         lines.append(f"  outgoing-ttl {neighbor.ebgp_multihop};")
     if (secret := neighbor.secret()) is not None:
         lines.append(f'  md5-password "{secret.decode()}"; md5-base64 false;')
-    lines.append(f"  capability {{ asn4 enable; route-refresh enable; add-path {words[neighbor.add_path]}; }}")
+    restart = neighbor.graceful_restart
+    wide = "enable" if neighbor.four_octet_asn else "disable"
+    lines.append(
+        f"  capability {{ asn4 {wide}; route-refresh enable; add-path {words[neighbor.add_path]}; "
+        f"graceful-restart {restart.restart_time if restart else 'disable'}; }}"
+    )
     lines.append("  family { " + " ".join(f"{family} unicast;" for family in families) + " }")
     routes = []
     for network in config.networks:

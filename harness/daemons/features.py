@@ -134,6 +134,7 @@ NEIGHBOR_FIELDS: dict[str, Asks] = {
     "key": _always(Feature.MD5),
     "key_file": _always(Feature.MD5),
     "connect_retry_time": _always(Feature.CONNECT_RETRY),
+    "four_octet_asn": _always(Feature.ASN_2_BYTES),
     "enforce_first_as": _always(Feature.ANY_FIRST_AS),
     "allow_as_in": _always(Feature.ALLOW_AS_IN),
     "import_": _rules,

@@ -22,10 +22,10 @@ def whole(config: SpeakerConfig) -> list[str]:
         "no bgp network import-check",
         "no bgp default ipv4-unicast",
         "bgp log-neighbor-changes",
-        "bgp suppress-fib-pending",  # announced once the kernel has it, as our speaker does
         f"coalesce-time {_COALESCE_MS}",
         *([f"bgp router-id {config.router_id}"] if config.router_id else []),
         f"timers bgp {keepalive(config.hold_time)} {config.hold_time}",
+        *_graceful_restart(config),
         *(["bgp always-compare-med"] if config.always_compare_med else []),
         *(["bgp bestpath as-path multipath-relax"] if config.multipath_as_path == "length" else []),
     ]
@@ -42,6 +42,18 @@ def whole(config: SpeakerConfig) -> list[str]:
         lines += neighbor_lines(config, neighbor)
     lines += network_lines([network.prefix for network in config.networks])
     return lines
+
+
+def _graceful_restart(config: SpeakerConfig) -> list[str]:
+    """bgpd has one set of times for all its neighbours: the longest that any asks for."""
+    chosen = [n.graceful_restart for n in config.neighbors if n.graceful_restart is not None]
+    if not chosen:
+        return []
+    return [
+        f"bgp graceful-restart restart-time {max(options.restart_time for options in chosen)}",
+        f"bgp graceful-restart stalepath-time {round(max(options.stale_time for options in chosen))}",
+        *(["bgp graceful-restart notification"] if any(options.notification for options in chosen) else []),
+    ]
 
 
 def changes(old: SpeakerConfig, new: SpeakerConfig) -> list[str]:
@@ -118,6 +130,8 @@ def neighbor_lines(config: SpeakerConfig, neighbor: Neighbor) -> Iterator[str]:
         yield f"{at} passive"
     if neighbor.enforce_first_as and not is_internal(config, neighbor):
         yield f"{at} enforce-first-as"
+    if (restart := neighbor.graceful_restart) is not None:
+        yield f"{at} graceful-restart{'' if restart.mode == 'full' else '-helper'}"
     if neighbor.bfd is not None:
         yield f"{at} bfd {neighbor.bfd.multiplier} {neighbor.bfd.interval_ms} {neighbor.bfd.interval_ms}"
     for family in neighbor.address_families:

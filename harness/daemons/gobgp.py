@@ -162,7 +162,7 @@ class GoBgp(Driver):
         }
 
     async def shutdown(self, neighbor: Neighbor, text: str) -> None:
-        await self._gobgp("neighbor", neighbor.address, "disable", *([text] if text else []))
+        await self._gobgp("neighbor", neighbor.address, "disable", *(["--reason", text] if text else []))
 
     async def begin(self, neighbor: Neighbor) -> None:
         await self._gobgp("neighbor", neighbor.address, "enable")
@@ -234,6 +234,17 @@ def neighbor_values(config: SpeakerConfig, neighbor: Neighbor) -> Row:
         },
         "afi-safis": families,
     }
+    if (restart := neighbor.graceful_restart) is not None:
+        found["graceful-restart"] = {
+            "config": {
+                "enabled": True,
+                "restart-time": restart.restart_time,
+                "helper-only": restart.mode == "helper",
+                "notification-enabled": restart.notification,
+            }
+        }
+        for values in families:
+            values["mp-graceful-restart"] = {"config": {"enabled": True}}
     if neighbor.ebgp_multihop:
         found["ebgp-multihop"] = {"config": {"enabled": True, "multihop-ttl": neighbor.ebgp_multihop}}
     if neighbor.allow_as_in:

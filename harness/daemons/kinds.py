@@ -108,6 +108,7 @@ KINDS: Mapping[str, Kind] = {
                 Feature.BFD_AUTHENTICATION,
                 Feature.DROPS_PREFIXES,
                 Feature.REQUIRE_ROUTE,
+                Feature.ASN_2_BYTES,
                 Feature.PORT,
             },
             {
@@ -115,6 +116,7 @@ KINDS: Mapping[str, Kind] = {
                 Feature.POLICY_SOURCE: "its route maps do not match where a route was learned",
                 Feature.FALL_OVER: "it notices the loss of the interface, not of a route",
                 Feature.BFD_AUTHENTICATION: "its bfdd has none",
+                Feature.ASN_2_BYTES: "it offers 4-byte ASNs with all other capabilities or none",
                 Feature.DROPS_PREFIXES: "it warns or ends the session",
                 Feature.REQUIRE_ROUTE: "its import check is for all networks or none",
             },
@@ -150,7 +152,13 @@ KINDS: Mapping[str, Kind] = {
                 {
                     *(Feature.IPV6, Feature.MD5, Feature.MULTIHOP, Feature.LOCAL_ASN, Feature.PASSIVE, Feature.PORT),
                     *(Feature.ROUTE_REFRESH, Feature.ADD_PATH_SEND, Feature.ADD_PATH_RECEIVE, Feature.ALLOW_AS_IN),
-                    *(Feature.MAXIMUM_PREFIXES, Feature.SHUTDOWN_SENT, Feature.SHUTDOWN_READ, Feature.CHANGE),
+                    *(
+                        Feature.GRACEFUL_RESTART,
+                        Feature.MAXIMUM_PREFIXES,
+                        Feature.SHUTDOWN_SENT,
+                        Feature.SHUTDOWN_READ,
+                        Feature.CHANGE,
+                    ),
                 }
             ),
             {
@@ -182,7 +190,13 @@ KINDS: Mapping[str, Kind] = {
                         Feature.ROUTE_REFRESH,
                     ),
                     *(Feature.ADD_PATH_SEND, Feature.ADD_PATH_RECEIVE, Feature.CHANGE, Feature.NEXT_HOP_SELF),
-                    *(Feature.ALLOW_AS_IN, Feature.ANY_FIRST_AS, Feature.SHUTDOWN_READ),
+                    *(
+                        Feature.GRACEFUL_RESTART,
+                        Feature.ALLOW_AS_IN,
+                        Feature.ANY_FIRST_AS,
+                        Feature.SHUTDOWN_READ,
+                        Feature.ASN_2_BYTES,
+                    ),
                 }
             ),
             {

@@ -121,7 +121,7 @@ def bird_filter(name: str, rules: Sequence[Rule], version: int, config: SpeakerC
 
 def bird_name(neighbor: str) -> str:
     """A neighbour's name as a symbol of BIRD's: any text between apostrophes that has none itself."""
-    return f"'{word_of(neighbor)}'"
+    return f"'to-{word_of(neighbor)}'"  # a word of BIRD's language stays one between apostrophes
 
 
 def word_of(name: str) -> str:

@@ -61,7 +61,7 @@ def test_bird_gets_filters_and_quoted_names() -> None:
     assert "net ~ [ 10.0.0.0/8{16,24} ]" in text
     assert "(65001,1) ~ bgp_community || (1,2,3) ~ bgp_large_community" in text
     assert "bgp_path.prepend(65001); bgp_path.prepend(65001); accept;" in text
-    assert "protocol bgp 'gw_1' {" in text
+    assert "protocol bgp 'to-gw_1' {" in text
     assert 'password "s3cret";' in text
     assert "bfd { interval 300 ms; multiplier 3; };" in text
 
