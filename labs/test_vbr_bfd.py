@@ -5,6 +5,7 @@ Source: "Configure and manage BGP", step 2 (VBR-12, VBR-13, VBR-33, VBR-34). Tim
 
 from __future__ import annotations
 
+import asyncio
 import statistics
 from dataclasses import replace
 from functools import partial
@@ -136,10 +137,15 @@ async def test_hop_count_of_a_longer_line(labs: Labs) -> None:
 @pytest.mark.spec("VBR-13", "VBR-20")
 async def test_outage_with_and_without_bfd(labs: Labs) -> None:
     """A circuit is cut inside its bridging device: with BFD the other one carries on sooner than by the hold timer; charted."""
-    samples: dict[str, tuple[float, ...]] = {}
-    for name, variant in VARIANTS.items():
-        samples[name] = tuple(await undisturbed(labs, name, centres=2))
-        assert min(samples[name]) > variant.expected[0] / 2
+    by_timer, *by_bfd = VARIANTS
+
+    async def one_after_the_other() -> list[list[float]]:
+        return [await undisturbed(labs, name, centres=2) for name in by_bfd]
+
+    # The hold timer needs no processor while it runs out, and BFD's two variants do.
+    first, others = await asyncio.gather(undisturbed(labs, by_timer, centres=2), one_after_the_other())
+    samples = {name: tuple(values) for name, values in zip(VARIANTS, (first, *others), strict=True)}
+    assert all(min(samples[name]) > variant.expected[0] / 2 for name, variant in VARIANTS.items())
     title = "Outage after a cut inside the line, the longer of both directions"
     labs.record.add(Outages(title, samples, {name: variant.expected for name, variant in VARIANTS.items()}))
     by_hold_timer, slow, fast = samples.values()
