@@ -99,6 +99,7 @@ def write(folder: RunFolder) -> Path:
         load=_story_chart(everything, Spread),
         failover=_story_chart(everything, Failover),
         outages=_story_chart(everything, Outages),
+        grids=[shown for shown in everything if shown.kind == "grid"],
         bringup=_leading(everything, Stages),
         sessions=_leading(everything, Timeline),
         style=Markup(palette.css() + _source("style.css") + svg.rules()),

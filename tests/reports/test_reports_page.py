@@ -233,5 +233,12 @@ def test_a_grid_has_its_cells_and_its_note(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path / "r")
     folder.add(grid(), "labs/test_a.py::test_x")
     text = Document(page.write(folder).read_text()).text
-    for words in ("A table of states", "What happens", "0.001 → SYN", "← from the data centre"):
+    for words in (
+        "What was seen",
+        "2 rows",
+        "A table of states",
+        "What happens",
+        "0.001 → SYN",
+        "← from the data centre",
+    ):
         assert words in text
