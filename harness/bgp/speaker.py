@@ -127,6 +127,8 @@ class Speaker(Neighborhood):
 
     def stop(self, text: str = "") -> None:
         """Cease/2 to every neighbour (RFC 4486), then the kernel's routes go."""
+        if self._deferral_timer is not None:
+            self._deferral_timer.cancel()
         for adjacency in self.adjacencies.values():
             adjacency.feed(signals.Stop(Cease.ADMINISTRATIVE_SHUTDOWN, text))
             adjacency.retire()

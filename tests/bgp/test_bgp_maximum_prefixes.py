@@ -4,13 +4,28 @@ from __future__ import annotations
 
 from typing import Any
 
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from harness.bgp.admission import Admission, Receiver
 from harness.bgp.config import Network, parse_rules
+from harness.bgp.decision import Preferences
 from harness.bgp.fsm import State
+from harness.bgp.inbound import Inbound
+from harness.bgp.neighbor_options import MaximumPrefixes
+from harness.bgp.paths import Kind, Source
+from harness.bgp.policy import Policy
+from harness.bgp.prefix_limit import PrefixLimit
+from harness.bgp.prefixes import Family
+from harness.bgp.rib import AdjRibIn, Table
 from harness.bgp.shows import Shows
 from harness.bgp.speaker import Speaker
 from tests.bgp.memory_world import World
+from tests.bgp.routes import attributes
 from tests.bgp.test_bgp_speaker import build, rows
 
+V4 = Family.IPV4_UNICAST
+ODD = [f"192.168.{n}.0/24" for n in range(1, 10, 2)]
 BLOCKS = [f"192.168.{n}.0/24" for n in range(5)]
 
 
@@ -112,3 +127,40 @@ def test_teardown_with_a_restart_timer_begins_again_by_itself() -> None:
     world.run(75)
     assert b.adjacencies["a"].peer.session is not None
     assert len(rows(b)) == 3
+
+
+@given(
+    st.integers(1, 6),
+    st.lists(st.tuples(st.sampled_from(["+", "-", "deny", "permit", "limit"]), st.integers(0, 9)), max_size=40),
+)
+@settings(max_examples=150, deadline=None)
+def test_as_many_as_there_is_room_for_are_in_use_at_any_moment(limit: int, acts: list[tuple[str, int]]) -> None:
+    """Whatever comes, goes, is refused or allowed again: in use are min(limit, offered), and Loc-RIB has exactly those."""
+    table = Table(V4, Preferences(), lambda _: 0)
+    source = Source("a", Kind.EBGP, 1, 1, bytes((10, 0, 0, 1)))
+    receiver = Receiver(frozenset({2}), 2)
+    policies = {"permit": Policy((), V4, 2), "deny": Policy(parse_rules([{"action": "deny", "prefixes": ODD}]), V4, 2)}
+    admission = Admission(source, receiver, policies["permit"], lambda _: False)
+    options = MaximumPrefixes(limit=limit, action="drop")
+    inbound = Inbound(AdjRibIn(table, add_path=False), admission, PrefixLimit.of(options))
+    received = attributes(1)
+    there: set[bytes] = set()
+    for act, number in acts:
+        nlri = bytes((24, 192, 168, number))
+        if act == "+":
+            inbound.announce([nlri], received, bytes((10, 0, 0, 1)))
+            there.add(nlri)
+        elif act == "-":
+            inbound.withdraw([nlri])
+            there.discard(nlri)
+        elif act == "limit":
+            limit = number + 1
+            list(inbound.set_limit(MaximumPrefixes(limit=limit, action="drop")))
+        else:
+            admission.policy = policies[act]
+            list(inbound.again())
+        allowed = {n for n in there if admission.policy is policies["permit"] or not n[3] % 2}
+        assert inbound.offered == len(allowed)
+        assert inbound.accepted == len(table.selections) == min(limit, len(allowed))
+        assert set(table.selections) <= allowed
+        assert set(inbound.rib.routes) == there
