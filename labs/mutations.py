@@ -135,6 +135,12 @@ def mutations(text: str, seed: int = 1) -> Iterator[Mutation]:
             for host in ("5", "3"):
                 yield changed(number, re.sub(r"\.2 255", f".{host} 255", line), f"inner address .{host}", here)
             yield changed(number, line.replace("169.254.1", "169.254.2"), "inner address elsewhere", here)
+        if line == " group 14":
+            yield changed(number, " group 99", "a group that there is not", here)
+        if re.match(r" tunnel mode", line):
+            yield changed(number, " tunnel mode gre ip", "GRE", here)
+        if re.match(r"tunnel-group \S+ type", line):
+            yield changed(number, None, "no type", frozenset({None}))
         if line.strip() == "no shutdown":
             yield changed(number, " shutdown", "shutdown", here)
         if re.match(r" nameif (outside1|private)", line):
@@ -151,6 +157,12 @@ def mutations(text: str, seed: int = 1) -> Iterator[Mutation]:
         if re.match(r"route private", line):
             yield changed(number, re.sub(r"192\.168\.\d\.0", "172.16.9.0", line, count=1), "to another prefix", here)
         if re.search(r"neighbor \S+ activate$", line):
+            neighbor = line.rpartition(" ")[0]
+            after: frozenset[int | None] = frozenset({number + 1})
+            yield changed(number, f"{line}\n{neighbor} shutdown", "neighbour shut down", after)
+            yield changed(number, f"{line}\n{neighbor} password secret1", "a TCP MD5 key", after)
+            other = f"  neighbor 192.168.50.99 remote-as 65530\n  neighbor 192.168.50.99 activate\n{line}"
+            yield changed(number, other, "one neighbour more", frozenset())
             yield changed(number, None, "not activated", frozenset({None}))
             yield changed(number, f"  no {line.strip()}", "no activate", frozenset({None, number}))
         for pattern in (

@@ -70,14 +70,14 @@ def interface(*parts: str) -> str:
 
 def address(text: str) -> str:
     try:
-        return str(IPv4Address(text))
+        return str(IPv4Address("0.0.0.0" if text == "0" else text))  # an ASA takes 0 for 0.0.0.0
     except ValueError:
         raise BadValue(f"{text!r} is no IPv4 address", "Write four numbers of 0 to 255 with dots") from None
 
 
 def _mask(text: str) -> int:
     try:
-        bits = int(IPv4Address(text))
+        bits = int(IPv4Address("0.0.0.0" if text == "0" else text))
     except ValueError:
         bits = -1
     inverted = bits ^ 0xFFFFFFFF
@@ -197,6 +197,11 @@ COMMANDS: Mapping[Mode, tuple[Command, ...]] = {
         Command("security-level <number>", "security-level", within(0, 100, "security level")),
         Command("no security-level"),
         Command("ip address <address> <mask>", "address", address_and_mask),
+        Command(
+            "ip address <address> <mask> standby <address>",
+            "address",
+            lambda host, mask, _: address_and_mask(host, mask),
+        ),
         Command("no ip address"),
         Command("tunnel source interface <name>", "source"),
         Command("tunnel destination <address>", "destination", address),
@@ -246,6 +251,10 @@ COMMANDS: Mapping[Mode, tuple[Command, ...]] = {
         Command("neighbor <address> ebgp-multihop", "ebgp-multihop", _is(255), section=Kind.NEIGHBOR),
         Command("neighbor <address> activate", "activate", _is(True), section=Kind.NEIGHBOR),
         Command("no neighbor <address> activate", "activate", _is(False), section=Kind.NEIGHBOR),
+        Command("neighbor <address> shutdown", "shutdown", _is(True), section=Kind.NEIGHBOR),
+        Command("neighbor <address> password <key>", "password", Key, section=Kind.NEIGHBOR),
+        Command("neighbor <address> password 0 <key>", "password", Key, section=Kind.NEIGHBOR),
+        Command("neighbor <address> description <text>+", section=Kind.NEIGHBOR),
         Command("network <address> mask <mask>", section=Kind.NETWORK),
         Command("no auto-summary"),
         Command("no synchronization"),

@@ -77,7 +77,9 @@ class _Reader:
         self._not_understood(number, given, indent)
 
     def result(self) -> AsaConfig:
-        groups = self._sections.get(Kind.TUNNEL_GROUP, {}).values()
+        groups = [
+            section for kind in (Kind.TUNNEL_GROUP, Kind.NEIGHBOR) for section in self._sections.get(kind, {}).values()
+        ]
         keys = [
             (name, value) for group in groups for name, value in group.values.items() if isinstance(value.value, Key)
         ]

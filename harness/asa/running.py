@@ -19,12 +19,7 @@ from harness.asa.config import AsaConfig, Key, Kind, Remark, Section, Value
 from harness.plan import Esp, Ike
 
 #: What an IKEv2 policy has without a command (Cisco ASA command reference, "crypto ikev2 policy").
-POLICY_DEFAULTS: Mapping[str, tuple[str, ...]] = {
-    "encryption": ("aes",),
-    "integrity": ("sha",),
-    "prf": ("sha",),
-    "group": ("14",),
-}
+POLICY_DEFAULTS: Mapping[str, tuple[str, ...]] = {"integrity": ("sha",), "prf": ("sha",), "group": ("14",)}
 _IKE_LIFETIME, _CHILD_LIFETIME = 86400, 28800
 
 
@@ -78,6 +73,7 @@ class BgpNeighbor:
     active: bool
     hops: int
     lines: Mapping[str, int]
+    key: Key | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +96,7 @@ class Running:
     faults: tuple[Remark, ...] = ()
     lines: Mapping[str, int] = field(default_factory=dict)
     identity: str = "address"
+    refused: tuple[Remark, ...] = ()
 
     def value(self, stored: str) -> Any:
         """A value of the tunnel interface; None where the text has none."""
@@ -145,11 +142,20 @@ class _Reader:
         return Running(
             ports, outside, inside, tunnel, enabled, ike, esp, group, keys, ways, asn, neighbors, networks,
             tuple(sorted(dict.fromkeys(self._faults), key=lambda each: (each.line is None, each.line or 0))), self._lines,
-            self._identity,
+            self._identity, tuple(remark for remark in self._config.remarks if remark.weight.value == "error"),
         )  # fmt: skip
 
     def _say(self, line: int | None, rule: str, remedy: str) -> None:
         self._faults.append(Remark(line, rule, remedy))
+
+    def _alike(self, command: str) -> int | None:
+        """The line that was not understood and begins like a command that is missing, as "tunnel mode gre ip" does."""
+        wanted = [word for word in command.split() if word.islower()][:2]
+        for unknown in self._config.unknown:
+            given = unknown.text.lower().split()[: len(wanted)]
+            if len(given) == len(wanted) and all(a[:3] == b[:3] for a, b in zip(given, wanted, strict=True)):
+                return unknown.line
+        return None
 
     # ------------------------------------------------------------------------------------------------------------------ ports
 
@@ -171,8 +177,6 @@ class _Reader:
             up = bool(values.get("up", Value(True, 0)).value)
             nameif = str(values["nameif"].value)
             found[nameif] = Port(nameif, section.name, section.line, address, up, lines)
-            if address is None:
-                self._say(section.line, f"interface {section.name} has no address", "Add ip address ADDRESS MASK")
         return found
 
     def _tunnel(self) -> Section | None:
@@ -199,9 +203,8 @@ class _Reader:
             ("nameif", "nameif NAME"),
         ):
             if stored not in tunnel.values:
-                self._say(
-                    None, f"{tunnel} (line {tunnel.line}) has no {command.rpartition(' ')[0]!r}", f"Add {command}"
-                )
+                rule = f"{tunnel} (line {tunnel.line}) has no {command.rpartition(' ')[0]!r}"
+                self._say(self._alike(command), rule, f"Write {command}")
             else:
                 self._lines[f"tunnel.{stored}"] = tunnel.values[stored].line
         if not tunnel.values.get("up", Value(True, 0)).value:
@@ -209,6 +212,9 @@ class _Reader:
         source = tunnel.values.get("source")
         if source is not None and source.value not in ports:
             self._dangling(source.line, str(source.value), ports)
+        elif source is not None and ports[source.value].address is None:
+            port = ports[source.value]
+            self._say(port.line, f"interface {port.name} has no address", "Add ip address ADDRESS MASK")
         for nameif, line in enabled.items():
             if nameif not in ports:
                 self._dangling(line, nameif, ports)
@@ -267,7 +273,8 @@ class _Reader:
                 "Add crypto ikev2 policy 10 with encryption, integrity, group, prf and lifetime",
             )
         for policy in policies:
-            columns, lines = [], {}
+            columns: list[list[str]] = []
+            lines: dict[str, int] = {}
             for stored, where, table in (
                 ("encryption", "encryption", words.ENCRYPTION),
                 ("integrity", "integrity", words.INTEGRITY),
@@ -275,6 +282,12 @@ class _Reader:
                 ("group", "dh_group", words.GROUP),
             ):
                 value = policy.values.get(stored)
+                if value is None and stored not in POLICY_DEFAULTS:
+                    self._say(
+                        self._alike(stored), f"{policy} (line {policy.line}) has no {stored}", f"Write {stored} WORD"
+                    )
+                    columns.append([])
+                    continue
                 columns.append(self._known(value or Value(POLICY_DEFAULTS[stored], 0), table, stored))
                 if value is not None:
                     lines[where] = value.line
@@ -348,7 +361,8 @@ class _Reader:
             value = proposal.values.get(stored)
             if value is None:
                 command = f"protocol esp {stored}"
-                self._say(None, f"{proposal} (line {proposal.line}) has no {command!r}", f"Add {command} WORD")
+                rule = f"{proposal} (line {proposal.line}) has no {command!r}"
+                self._say(self._alike(command), rule, f"Write {command} WORD")
                 return
             columns.append(self._known(value, table, f"protocol esp {stored}"))
         for (encryption, integrity), group in itertools.product(itertools.product(*columns), pfs):
@@ -375,6 +389,7 @@ class _Reader:
             others = [each for each in groups.values() if each is not group and "type" in each.values]
             line = others[0].values["type"].line if len(others) == 1 else None
             self._say(line, f"tunnel-group {group.name} has no type", f"Write tunnel-group {group.name} type ipsec-l2l")
+            return group, {}
         keys = {side: group.values[f"{side}-key"] for side in ("remote", "local") if f"{side}-key" in group.values}
         for side in ("remote", "local"):
             if side in keys:
@@ -406,6 +421,9 @@ class _Reader:
             if nameif not in ports and nameif not in tunnels:
                 self._dangling(made.line, nameif, ports)
                 continue
+            if nameif in ports and ports[nameif].address is None:
+                port = ports[nameif]
+                self._say(port.line, f"interface {port.name} has no address", "Add ip address ADDRESS MASK")
             found.append(Way(made.value["prefix"], made.value["gateway"], nameif, metric, made.line))
         return tuple(found)
 
@@ -422,23 +440,30 @@ class _Reader:
         for section in self._config.of(Kind.NEIGHBOR).values():
             values = section.values
             lines: dict[str, int] = {
-                key: values[key].line for key in ("remote-as", "activate", "ebgp-multihop") if key in values
+                key: values[key].line
+                for key in ("remote-as", "activate", "ebgp-multihop", "password", "shutdown")
+                if key in values
             }
             lines["address"] = values["remote-as"].line if "remote-as" in values else section.line
             remote = values.get("remote-as", Value(None, 0)).value
-            active = bool(values.get("activate", Value(False, 0)).value)
+            active = bool(values.get("activate", Value(False, 0)).value) and "shutdown" not in values
             if remote is None:
                 self._say(
                     None,
                     f"neighbor {section.name} (line {section.line}) has no remote-as",
                     f"Write neighbor {section.name} remote-as ASN",
                 )
+            elif "shutdown" in values:
+                rule = f"neighbor {section.name} is shut down"
+                self._say(lines["shutdown"], rule, f"Write no neighbor {section.name} shutdown")
             elif not active:
                 rule = f"neighbor {section.name} is not activated"
                 self._say(lines.get("activate"), rule, f"Write neighbor {section.name} activate")
-            found.append(
-                BgpNeighbor(section.name, remote, active, int(values.get("ebgp-multihop", Value(1, 0)).value), lines)
+            hops, key = (
+                int(values.get("ebgp-multihop", Value(1, 0)).value),
+                values.get("password", Value(None, 0)).value,
             )
+            found.append(BgpNeighbor(section.name, remote, active, hops, lines, key))
         if not found:
             self._say(None, "no BGP neighbour", "Add neighbor ADDRESS remote-as ASN and neighbor ADDRESS activate")
         return Value(int(first.name), first.line), tuple(found)

@@ -8,12 +8,13 @@ only from what it said.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network
 
 from harness.asa.running import BgpNeighbor, Running
 from harness.proving.facts import Disagreement, Facts
+from harness.proving.graft import by_the_tunnel
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,10 +37,13 @@ Question = Callable[[Running, Facts], Iterator[Culprit]]
 
 
 def blame(device: Running, facts: Facts) -> tuple[Culprit, ...]:
-    """The culprits, the first cause first; empty when everything works. One stage's failure hides the next, as on a real device."""
-    if facts.works:
-        return ()
+    """The culprits, the first cause first; when everything works, the lines that the device refuses.
+
+    One stage's failure hides the next, as on a real device."""
     of_the_text = tuple(Culprit(each.line, each.rule, "the device's own text", each.remedy) for each in device.faults)
+    if facts.works:
+        refused = {each.line for each in device.refused}
+        return tuple(each for each in of_the_text if each.line in refused)
     for stage in _STAGES:
         found: dict[tuple[int | None, str], Culprit] = {}
         for question in stage:
@@ -48,8 +52,13 @@ def blame(device: Running, facts: Facts) -> tuple[Culprit, ...]:
             if found:
                 break
         if found:
-            seen = {each.line for each in found.values() if each.line is not None}
-            return (*(each for each in of_the_text if each.line is None or each.line not in seen), *found.values())
+            first = [
+                each
+                for each in of_the_text
+                if each.line is None or each.line not in {one.line for one in found.values()}
+            ]
+            told = {each.remedy for each in first}
+            return (*first, *(each for each in found.values() if each.line is not None or each.remedy not in told))
     return of_the_text
 
 
@@ -234,6 +243,8 @@ def _way_out(device: Running, facts: Facts) -> Iterator[Culprit]:
     if facts.up:
         return
     destination = device.value("destination")
+    if destination is None:
+        return
     quote = facts.device.said("error writing to socket|giving up after") or "no answer"
     said = f"device's charon: {quote}"
     ways = [way for way in device.ways if destination and IPv4Address(destination) in IPv4Network(way.prefix)]
@@ -305,7 +316,7 @@ def _pfs(device: Running, facts: Facts) -> Iterator[Culprit]:
 def _bgp(device: Running, facts: Facts) -> Iterator[Culprit]:
     if not facts.up or facts.session:
         return
-    active = [each for each in device.neighbors if each.active and each.remote_asn is not None]
+    active = [each for each in by_the_tunnel(device) if each.active and each.remote_asn is not None]
     first = active[0] if active else None
     cloud, own = facts.cloud_bgp, facts.device_bgp
     if device.asn is not None and (error := _bad_as(own.received_error, cloud.sent_error)):
@@ -322,6 +333,17 @@ def _bgp(device: Running, facts: Facts) -> Iterator[Culprit]:
 
 def _bad_as(*errors: str | None) -> str | None:
     return next((error for error in errors if error and "NOTIFICATION 2/2" in error), None)
+
+
+def _password(device: Running, facts: Facts) -> Iterator[Culprit]:
+    """A signed segment that the other end does not expect is dropped in silence: only the kernels' counters tell (RFC 2385)."""
+    for each in by_the_tunnel(device)[:1]:
+        if facts.up and not facts.session and each.key is not None:
+            said = facts.device_bgp.waiting or facts.cloud_bgp.waiting or "no answer to the TCP connection attempt"
+            cause = f"the session with {each.address} is signed with a key, the cloud's is not answered"
+            yield Culprit(
+                each.lines["password"], cause, f"speaker: {said}", f"Write no neighbor {each.address} password"
+            )
 
 
 def _callers(device: Running, facts: Facts) -> Iterator[Culprit]:
@@ -344,10 +366,11 @@ def _unknown_neighbor(device: Running, address: str) -> Iterator[Culprit]:
     said = f"device's speaker: no neighbour of the address {address} is configured and started"
     passive = next((each for each in device.neighbors if each.address == address), None)
     if passive is not None:
-        if passive.remote_asn is None:
-            yield Culprit(None, f"neighbor {address} has no remote-as", said, f"Write neighbor {address} remote-as ASN")
-            return
-        if passive.active:
+        if passive.remote_asn is None or passive.active or "shutdown" in passive.lines:
+            if passive.remote_asn is None:
+                yield Culprit(
+                    None, f"neighbor {address} has no remote-as", said, f"Write neighbor {address} remote-as ASN"
+                )
             return
         yield Culprit(
             passive.lines.get("activate"),
@@ -356,7 +379,7 @@ def _unknown_neighbor(device: Running, address: str) -> Iterator[Culprit]:
             f"Write neighbor {address} activate",
         )
         return
-    line = _neighbor_line(device.neighbors)
+    line = _neighbor_line(by_the_tunnel(device))
     yield Culprit(
         line,
         f"the cloud calls from {address}, which is no neighbour here",
@@ -365,13 +388,13 @@ def _unknown_neighbor(device: Running, address: str) -> Iterator[Culprit]:
     )
 
 
-def _neighbor_line(neighbors: tuple[BgpNeighbor, ...]) -> int | None:
+def _neighbor_line(neighbors: Sequence[BgpNeighbor]) -> int | None:
     return neighbors[0].lines["address"] if neighbors else None
 
 
 def _no_call(device: Running, facts: Facts) -> Iterator[Culprit]:
     """Nobody heard a call: the address that the cloud calls is not the tunnel's."""
-    if not facts.up or facts.session or "tunnel.address" not in device.lines:
+    if not facts.up or facts.session or device.asn is None or "tunnel.address" not in device.lines:
         return
     inner = device.value("address")
     tail = facts.cloud_bgp.waiting or f"session {facts.cloud_bgp.state}"
@@ -460,7 +483,7 @@ def _clients(device: Running, facts: Facts) -> Iterator[Culprit]:
 _STAGES: tuple[tuple[Question, ...], ...] = (
     (_shut, _not_listening, _source, _ike, _esp, _authentication, _stranger, _way_out, _nobody_there),
     (_pfs,),
-    (_bgp, _callers, _no_call),
+    (_bgp, _password, _callers, _no_call),
     (_networks, _inside, _clients),
 )
 """The questions of each stage, in order; the first with an answer ends its stage, a stage with answers ends the inquiry."""

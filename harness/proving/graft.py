@@ -11,7 +11,7 @@ from dataclasses import replace
 from ipaddress import IPv4Address, IPv4Interface
 
 from harness.asa.config import Value
-from harness.asa.running import Running
+from harness.asa.running import BgpNeighbor, Running
 from harness.cloud.sites import bgp_identifier
 from harness.plan import End, Link, Neighbor, Node, Plan, Route, Speaker, Tunnel
 
@@ -83,7 +83,7 @@ def _speaker(old: Node, device: Running) -> Speaker | None:
     inner: IPv4Interface | None = device.value("address")
     cloud, *others = old.speaker.neighbors
     neighbors: list[Neighbor] = []
-    for each in device.neighbors:
+    for each in by_the_tunnel(device):
         if each.remote_asn is None or not each.active or not _a_host(IPv4Address(each.address)):
             continue
         if inner is not None and IPv4Address(each.address) == inner.ip:
@@ -91,7 +91,10 @@ def _speaker(old: Node, device: Running) -> Speaker | None:
         name = cloud.name if not neighbors else each.address
         local = None if inner is None else str(inner.ip)
         hops = max(2, each.hops) if each.remote_asn != device.asn.value else None
-        neighbors.append(Neighbor(name, each.address, each.remote_asn, local, ebgp_multihop=hops, fall_over=True))
+        key = None if each.key is None else each.key.reveal()
+        neighbors.append(
+            Neighbor(name, each.address, each.remote_asn, local, ebgp_multihop=hops, fall_over=True, key=key)
+        )
     taken = {each.address for each in neighbors}
     addresses = [str(port.address.ip) for port in device.ports.values() if port.address is not None]
     return replace(
@@ -101,6 +104,12 @@ def _speaker(old: Node, device: Running) -> Speaker | None:
         neighbors=(*neighbors, *(other for other in others if other.address not in taken)),
         networks=tuple(device.networks),
     )
+
+
+def by_the_tunnel(device: Running) -> list[BgpNeighbor]:
+    """The neighbours, those in the tunnel's block first."""
+    inner: IPv4Interface | None = device.value("address")
+    return sorted(device.neighbors, key=lambda each: inner is None or IPv4Address(each.address) not in inner.network)
 
 
 def _tunnel(old: Node, device: Running) -> Tunnel | None:

@@ -119,7 +119,7 @@ def verdict(candidate: Candidate, facts: Facts) -> Verdict:
         reasons = [end.reason["text"] for end in (facts.cloud, facts.device) if end.reason]
         unblamed = tuple(map(str, reasons)) or ("the ends gave no reason",)
     return Verdict(
-        str(candidate.file), candidate.node, candidate.peer.connection.name, facts.works, _steps(facts), culprits,
+        str(candidate.file), candidate.node, candidate.peer.connection.name, facts.works and not culprits, _steps(facts), culprits,
         candidate.config.unknown, unblamed,
     )  # fmt: skip
 
@@ -138,7 +138,7 @@ def _steps(facts: Facts) -> tuple[Step, ...]:
 
 
 def _secrets(config: AsaConfig) -> frozenset[str]:
-    groups = config.of(Kind.TUNNEL_GROUP).values()
+    groups = [section for kind in (Kind.TUNNEL_GROUP, Kind.NEIGHBOR) for section in config.of(kind).values()]
     return frozenset(
         value.value.reveal() for group in groups for value in group.values.values() if isinstance(value.value, Key)
     )
