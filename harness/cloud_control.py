@@ -14,14 +14,16 @@ from collections.abc import AsyncGenerator, Awaitable, Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from harness.cloud.alerts import Alerting, AlertRule
 from harness.cloud.events import NAME_OF, iso
 from harness.cloud.findings import Refused
 from harness.cloud.vbr import BgpGroup, VbrEstate
 from harness.cloud_console import VbrConsole
-from harness.cloud_monitor import cloud_monitor
+from harness.cloud_monitor import callback_receiver, cloud_monitor
 from harness.control import ControlServer, EventLog
+from harness.plan import Role
 from harness.stream import LabEvent
 
 if TYPE_CHECKING:
@@ -57,7 +59,7 @@ class CloudControl:
         async for event in self.console.lab.stream.follow():
             if event.source == "cloud":
                 self._log.emit("event", shown=_event(event))
-            elif event.source == "alerts":
+            elif event.source in ("alerts", "receiver"):
                 self._log.emit("alert", shown=_alert(event, self._epoch))
 
     def _methods(self) -> dict[str, Callable[..., Any]]:
@@ -109,16 +111,39 @@ class CloudControl:
 
 
 @contextlib.asynccontextmanager
-async def cloud_control(lab: Lab, estate: VbrEstate, alerting: Alerting = LAST_RESORT) -> AsyncGenerator[Path]:
-    """The console of the estate's first VBR, monitored, on a socket for as long as the block lasts; the block gets its path."""
-    vbr = estate.vbrs[0].name
-    async with cloud_monitor(lab, estate, vbr, alerting) as monitor:
+async def cloud_control(lab: Lab, estate: VbrEstate) -> AsyncGenerator[Path]:
+    """The console of the estate's first VBR, monitored, on a socket for as long as the block lasts; the block gets its path.
+
+    A URL callback to an ECS instance of the lab finds a server there, which takes it.
+    """
+    vbr, alerting = estate.vbrs[0].name, estate.alerting or LAST_RESORT
+    async with contextlib.AsyncExitStack() as stack:
+        for node, port in _receivers(lab, alerting).items():
+            await stack.enter_async_context(callback_receiver(lab, node, port))
+        monitor = await stack.enter_async_context(cloud_monitor(lab, estate, vbr, alerting))
         control = CloudControl(VbrConsole(lab, estate, vbr, monitor.know), lab.folder / "console.sock")
         await control.start()
         try:
             yield control.path
         finally:
             await control.close()
+
+
+def _receivers(lab: Lab, alerting: Alerting) -> dict[str, int]:
+    """The instances that callbacks go to, each with the port of the first."""
+    instances = {
+        address.partition("/")[0]: node.name
+        for node in lab.having(Role.ECS)
+        for end, _ in lab.plan.interfaces(node.name)
+        for address in end.addresses
+    }
+    found: dict[str, int] = {}
+    for rule in alerting.rules:
+        if rule.callback is not None:
+            url = urlsplit(rule.callback)
+            if (node := instances.get(url.hostname or "")) is not None:
+                found.setdefault(node, url.port or 80)
+    return found
 
 
 def _event(event: LabEvent) -> dict[str, Any]:

@@ -278,9 +278,10 @@ def _event_line(event: dict[str, Any]) -> str:
 
 def _alert_line(alert: dict[str, Any]) -> str:
     """The time, what became of the alert, its rule; then what is known of it, without the body."""
-    known = ("time", "what", "rule", "event", "alert_body")
+    known = ("time", "what", "rule", "event", "alert_body", "body")
+    rule = f"{alert['rule']}: " if "rule" in alert else ""
     rest = " ".join(f"{k}={v}" for k, v in alert.items() if k not in known and v not in (None, "", [], {}))
-    return f"{alert['time']}  {alert['what']:15}  {alert.get('rule', '')}: {rest}"
+    return f"{alert['time']}  {alert['what']:15}  {rule}{rest}"
 
 
 def _given(**fields: Any) -> dict[str, Any]:

@@ -71,6 +71,8 @@ def document(random: Random, *, most_peers: int = 3) -> Document:
     ]
     if ipv6:
         vbr["peers"].append(_peer(random, vbr["groups"][-1]["name"], "fd00:1::2"))
+    if random.random() < 0.2:
+        vbr["alerts"] = _alerts(random)
     if random.random() < 0.3:
         _write_circuits(random, vbr)
     if random.random() < 0.3:
@@ -133,6 +135,37 @@ def _peer(random: Random, group: str, ip: str) -> Document:
     peer: Document = {"group": group, "ip": ip}
     _maybe(random, peer, "bfd", random.choice((True, False, {"hop_count": 1}, {"hop_count": 255}, {})))
     return peer
+
+
+def _alerts(random: Random) -> Document:
+    """One rule that refers to all there is."""
+    rule: Document = {"name": "down", "event_type": "Down"}
+    for key, value in {
+        "event_name": "BgpPeerStatus:Down",
+        "product": "Express Connect - physical connection",
+        "level": "Warning",
+        "keywords": ["10.1.1.2", "Cease"],
+        "keyword_condition": random.choice(("any", "none")),
+        "sql": "level = 'Warning'",
+        "application_group": "idc-lines",
+        "contact_group": "operators",
+        "notification": random.choice(("Critical", "Warning", "Info")),
+        "smq": "queue-1",
+        "function": "function-1",
+        "log_store": "store-1",
+        "callback": "http://172.16.0.10:8080/alerts",
+        "mute_period": random.choice((0.5, 60)),
+    }.items():
+        _maybe(random, rule, key, value)
+    contact = {"name": "alice", "phone": "+1", "email": "a@example.net", "webhook": "http://172.16.0.10:8080/hook"}
+    return {
+        "rules": [rule],
+        "contact_groups": [{"name": "operators", "contacts": [contact]}],
+        "application_groups": [{"name": "idc-lines", "resources": ["vbr/vbr"]}],
+        "queues": ["queue-1"],
+        "functions": ["function-1"],
+        "log_stores": ["store-1"],
+    }
 
 
 def _write_circuits(random: Random, vbr: Document) -> None:

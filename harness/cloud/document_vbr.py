@@ -14,6 +14,7 @@ from ipaddress import IPv4Network, IPv6Network, ip_address, ip_interface, ip_net
 
 from harness.cloud.build_vbr import compile_vbr_estate
 from harness.cloud.document import Built, Kind
+from harness.cloud.document_alerts import alerting_of, objects_of
 from harness.cloud.document_tree import Path
 from harness.cloud.document_vbr_forms import (
     FIELDS,
@@ -88,6 +89,7 @@ def build(form: VbrForm) -> Built[VbrEstate]:
         account=Account(form.account.may_set_local_asn, form.account.route_quota_limit),
         timers=Timers(**form.timers.model_dump()),
         profile=form.profile,
+        alerting=None if form.alerts is None else alerting_of(form.alerts),
     )
     objects = dict(_objects(form, lines))
     return Built(estate, objects, (*_regions(form), *findings, *unreached))
@@ -360,6 +362,8 @@ def _objects(form: VbrForm, lines: list[_Line]) -> Iterator[tuple[str, Path]]:
     for number, centre in enumerate(form.data_centres):
         yield f"data centre {centre.name}", ("data_centres", number)
     yield "timers", ("timers",)
+    if form.alerts is not None:
+        yield from objects_of(form.alerts, ("alerts",))
     yield f"VPC {form.vpc.name}", ("vpc",)
     if form.ecr is not None:
         yield f"ECR {form.ecr.name}", ("ecr",)

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, WithJsonSchema
 
+from harness.cloud.document_alerts import AlertsForm
 from harness.cloud.document_shape import Form
 from harness.cloud.resources import Region
 from harness.cloud.vbr import DEFAULT_ASN, DEFAULT_BFD_HOP_COUNT, PEERS_OF_A_VBR, ROUTE_QUOTA, Line
@@ -174,6 +175,7 @@ class VbrForm(Form):
     data_centres: list[DataCentreForm] = Field(
         [], description="data centres that differ from the defaults", max_length=16
     )
+    alerts: AlertsForm | None = Field(None, description="alert rules; default: every event goes to the log")
     account: AccountForm = Field(AccountForm(), description="what the account may do")
     timers: TimersForm = Field(TimersForm(), description="timers that the document does not give")
     profile: Literal["document", "rfc4271"] = Field(
@@ -191,6 +193,9 @@ WORDS = {
     "data_centres": "data centre",
     "ecr": "ECR",
     "vpc": "VPC",
+    "rules": "alert rule",
+    "contact_groups": "alert contact group",
+    "application_groups": "application group",
 }
 
 #: Where a rule's field is written, if not under its own name.

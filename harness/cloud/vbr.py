@@ -13,6 +13,7 @@ from enum import StrEnum
 from ipaddress import ip_address, ip_interface
 from typing import Literal
 
+from harness.cloud.alerts import Alerting
 from harness.cloud.resources import Region, Timers, TransitRouter, Vpc
 
 #: VBR-4: the cloud's ASN.
@@ -177,7 +178,8 @@ class DataCentreSide:
 class VbrEstate:
     """Everything a scenario of virtual border routers consists of, cloud and data centres.
 
-    ``profile``: whose word counts where the document and RFC 4271 differ on a session's states (VBR-16, VBR-17).
+    ``profile``: whose word counts where the document and RFC 4271 differ on a session's states (VBR-16, VBR-17). ``alerting`` None: no
+    alert rules of the user's own.
     """
 
     name: str
@@ -192,6 +194,7 @@ class VbrEstate:
     account: Account = Account()
     timers: Timers = Timers()
     profile: Literal["document", "rfc4271"] = "document"
+    alerting: Alerting | None = None
 
 
 def ecr_of(estate: VbrEstate, vbr: Vbr) -> Ecr | None:

@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 
+from harness.cloud import alerts
 from harness.cloud.findings import Finding, Severity, judge, refuse_errors
 from harness.cloud.vbr import (
     BFD_HOP_COUNTS,
@@ -282,6 +283,11 @@ def peers_are_of_another_as(estate: VbrEstate) -> Iterator[Finding]:
             yield Finding(_group(vbr, group), rule, "VBR-4", remedy, Severity.WARNING, field="peer_asn")
 
 
+def alert_rules_are_sound(estate: VbrEstate) -> Iterator[Finding]:
+    if estate.alerting is not None:
+        yield from alerts.validate(estate.alerting)
+
+
 def groups_may_loop(estate: VbrEstate) -> Iterator[Finding]:
     for vbr, group in _groups(estate):
         if hazards := loop_hazards(estate, vbr, group):
@@ -336,6 +342,7 @@ RULES: tuple[Rule, ...] = (
     transit_routers_exist,
     data_centres_speak_as_configured,
     peers_are_of_another_as,
+    alert_rules_are_sound,
     groups_may_loop,
 )
 

@@ -192,6 +192,18 @@ RULES: dict[str, tuple[str, str, str, str]] = {
         "VBR-1",
         "a b",
     ),
+    "callback": (
+        "  networks:",
+        "  alerts: {rules: [{name: a, event_type: Down, callback: 'https://x/'}]}\n  networks:",
+        "VBR-41",
+        "{name: a, event",
+    ),
+    "alert's names": (
+        "  networks:",
+        "  alerts: {rules: [{name: a, event_type: Down, event_name: BgpPeerReceiveRoutes:Exceed}]}\n  networks:",
+        "VBR-38",
+        "{name: a, event",
+    ),
     "region": ("  ipv6: true", "  ipv6: true\n  region: Atlantis", "VBR-1", "Atlantis"),
 }
 

@@ -11,7 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from harness.cloud import vbr_changes
+from harness.cloud.alerts import Alerting, AlertRule
 from harness.cloud.build_vbr import compile_vbr_estate
+from harness.cloud.events import EventName, EventType
 from harness.cloud.findings import Finding, Refused, Severity
 from harness.cloud.vbr import (
     BFD_HOP_COUNTS,
@@ -194,6 +196,13 @@ BROKEN: list[tuple[Change, str, str, str, str]] = [
     (group(route_quota=0), G1, "route quota 0 is not in 1 to 110", "VBR-32", "account manager"),
     (group(route_quota=-1), G1, "route quota -1", "VBR-32", "account manager"),
     (group(route_quota=111), G1, "route quota 111 is not in 1 to 110", "VBR-32", "account manager"),
+    (
+        lambda estate: replace(estate, alerting=Alerting((AlertRule("", EventType.DOWN, EventName.PEER_DOWN),))),
+        "alert rule without a name",
+        "has a name",
+        "VBR-38",
+        "Give it one",
+    ),
     (group(route_quota_action="warn"), G1, "is to 'warn'", "VBR-10", "drop or teardown"),
     (peer(group="none"), P1, "'none' does not exist", "VBR-25", GROUP),
     (peer(ip="10.1.2.2"), "BGP peer 10.1.2.2 of VBR vbr", "2 times", "VBR-25", "all but one"),
