@@ -60,7 +60,13 @@ def document(random: Random, *, most_peers: int = 3) -> Document:
         random,
         vbr,
         "timers",
-        {"hold_time": random.choice((0, 3, 90)), "connect_retry_time": 5, "bfd_interval_ms": 300, "bfd_multiplier": 3},
+        {
+            "hold_time": random.choice((0, 3, 90)),
+            "connect_retry_time": 5,
+            "bfd_interval_ms": 300,
+            "bfd_multiplier": 3,
+            "route_quota_restart": 1,
+        },
     )
     vbr["groups"] = [_group(random, vbr, number) for number in range(random.randint(1, 2))]
     if ipv6:

@@ -150,6 +150,9 @@ class TimersForm(Form):
     connect_retry_time: int = Field(120, description="ConnectRetryTime in seconds, 1 to 65535")
     bfd_interval_ms: int = Field(300, description="milliseconds between BFD packets, both ways, 10 to 60000")
     bfd_multiplier: int = Field(3, description="BFD packets missed before the peer is called gone, 1 to 255")
+    route_quota_restart: int = Field(
+        60, description="seconds that a session stays down which a route quota tore down, 1 to 65535"
+    )
 
 
 class VbrForm(Form):

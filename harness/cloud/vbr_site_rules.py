@@ -32,12 +32,13 @@ Rule = Callable[[VbrEstate], Iterator[Finding]]
 NODE_NAME = re.compile(r"[A-Za-z][A-Za-z0-9._-]{0,31}")
 LONGEST_NAME = 128
 
-#: RFC 4271 4.2 and 10; RFC 5880 6.8: field, least, most, ID.
+#: RFC 4271 4.2 and 10; RFC 5880 6.8; RFC 4486 4: field, least, most, ID.
 TIMERS = (
     ("hold_time", 0, 65535, "BGP-15"),
     ("connect_retry_time", 1, 65535, "VBR-16"),
     ("bfd_interval_ms", 10, 60_000, "VBR-13"),
     ("bfd_multiplier", 1, 255, "VBR-13"),
+    ("route_quota_restart", 1, 65535, "VBR-10"),
 )
 
 
