@@ -42,6 +42,7 @@ class BmpClient:
         self._ports = ports
         self._task: asyncio.Task[None] | None = None
         self._writer: asyncio.StreamWriter | None = None
+        self._feed: Feed | None = None
         self._work = asyncio.Event()
 
     def start(self) -> None:
@@ -55,6 +56,8 @@ class BmpClient:
         if self._writer is not None:
             with contextlib.suppress(OSError, TimeoutError):
                 async with asyncio.timeout(GOODBYE):
+                    if self._feed is not None:
+                        self._writer.write(self._feed.last_words())
                     self._writer.write(bmp.termination(text))
                     self._writer.close()
                     await self._writer.wait_closed()
@@ -95,7 +98,7 @@ class BmpClient:
         self._writer = writer
         writer.transport.set_write_buffer_limits(BUFFER)
         self._work.clear()
-        feed = Feed(self._speaker, options, socket.gethostname(), self._ports, time.time, self._work.set)
+        feed = self._feed = Feed(self._speaker, options, socket.gethostname(), self._ports, time.time, self._work.set)
         self.since = time.monotonic()
         self._speaker.log.emit("bmp.up", station=options.name)
         ended = asyncio.get_running_loop().create_task(_until_end(reader))

@@ -249,6 +249,12 @@ class Feed:
         self.overflowed = self.overflowed or self._queued > QUEUE_LIMIT
         self._changed()
 
+    def last_words(self) -> bytes:
+        """What is queued on sessions, routes left aside: for a speaker that ends."""
+        found = b"".join(self._queue)
+        self._queue.clear()
+        return found
+
     def piece(self) -> bytes | None:
         """The next octets for the station, a millisecond's work at most; there may be none of a piece. None: it knows all."""
         if self._queue:

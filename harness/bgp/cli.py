@@ -135,12 +135,21 @@ def show_routes(
         str | None, typer.Option(help="Only from (loc, in) or to (out) this neighbour.", autocompletion=_NEIGHBORS)
     ] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Of a very large table only so many prefixes.")] = None,
+    best: Annotated[bool, typer.Option("--best", help="Of each prefix only the best path.")] = False,
+    rejected: Annotated[
+        bool, typer.Option("--rejected", help="Only received paths that were refused, and why.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Routes with all their paths; each path that is not the best says why."""
-    _print(
-        _ask(context, "show.routes", table=table.value, peer=peer, prefix=prefix, limit=limit), as_json, render.routes
-    )
+    if best and (rejected or table is not TableName.LOC):
+        raise typer.BadParameter("only chosen routes have a best path; leave --rejected and --table out")
+    chosen = TableName.IN if rejected else table
+    rows = _ask(context, "show.routes", table=chosen.value, peer=peer, prefix=prefix, limit=limit)
+    if best or rejected:
+        kept = [row | {"paths": [p for p in row["paths"] if p.get("best") or "rejected" in p]} for row in rows]
+        rows = [row for row in kept if row["paths"]]
+    _print(rows, as_json, render.routes)
 
 
 @show.command("why")
@@ -267,8 +276,15 @@ def neighbor_key(
     remove: Annotated[bool, typer.Option("--remove", help="Sign no longer.")] = False,
 ) -> None:
     """Give a neighbour another TCP MD5 key, read from standard input; a session that stands goes on."""
-    key = None if remove else typer.prompt("key", hide_input=True, prompt_suffix=": ", err=True)
-    _print_changed(_ask(context, "neighbor.set", name=name, fields={"key": key, "key_file": None}))
+    _print_changed(
+        _ask(context, "neighbor.set", name=name, fields={"key": None if remove else _key(), "key_file": None})
+    )
+
+
+def _key() -> str:
+    if sys.stdin.isatty():
+        return str(typer.prompt("key", hide_input=True, err=True))
+    return sys.stdin.readline().rstrip("\r\n")
 
 
 @policy.command("set")

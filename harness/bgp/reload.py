@@ -67,8 +67,9 @@ def _speaker_changes(old: SpeakerConfig, new: SpeakerConfig) -> Iterator[Change]
 def _neighbor_changes(old: SpeakerConfig, new: SpeakerConfig) -> Iterator[Change]:
     before = {neighbor.name: neighbor for neighbor in old.neighbors}
     after = {neighbor.name: neighbor for neighbor in new.neighbors}
-    for name in before.keys() - after.keys():
-        yield _moved(f"neighbor {name}", "delete")
+    for name in before:
+        if name not in after:
+            yield _moved(f"neighbor {name}", "delete")
     for name, neighbor in after.items():
         if name not in before:
             yield _moved(f"neighbor {name}", "add")
@@ -90,8 +91,9 @@ def _network_changes(old: SpeakerConfig, new: SpeakerConfig) -> Iterator[Change]
         elif network != after[prefix]:
             values = network.require_route, after[prefix].require_route
             yield _changed(f"network {prefix}", "require_route", Effect.AT_ONCE.value, *values)
-    for prefix in after.keys() - before.keys():
-        yield _moved(f"network {prefix}", "add")
+    for prefix in after:
+        if prefix not in before:
+            yield _moved(f"network {prefix}", "add")
 
 
 def _moved(what: str, action: str) -> Change:

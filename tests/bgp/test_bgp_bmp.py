@@ -348,8 +348,11 @@ async def test_over_tcp_from_initiation_to_termination() -> None:
         world.run(1)
         await listener.until(lambda: set(listener.station.routes[A_AT_B, 0]) == {"10.0.0.0/24"})
         assert told.row()["connected"] is True
+        # A speaker that ends says of each session why, then good-bye.
+        s["b"].stop()
         await told.close()
         await listener.until(lambda: listener.station.messages[-1][0] is bmp.MessageType.TERMINATION)
+        assert listener.station.messages[-2][0] is bmp.MessageType.PEER_DOWN
 
 
 async def test_a_station_that_does_not_read_is_given_up_and_told_anew() -> None:

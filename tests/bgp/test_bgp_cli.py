@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import json
 import os
 import subprocess
@@ -284,7 +285,7 @@ async def test_single_fields_keys_and_policies(
     assert (await run("neighbor", "set", "a", "key=secret"))[0] == 2
     status, _, err = await run("neighbor", "set", "a", "name=c")
     assert (status, "keeps its name" in err) == (1, True)
-    monkeypatch.setattr("typer.prompt", lambda *_args, **_more: "a new secret")
+    monkeypatch.setattr(sys, "stdin", io.StringIO("a new secret\n"))
     assert await run("neighbor", "key", "a") == (0, "key: at once\n", "")
     _, out, _ = await run("show", "config")
     assert "a new secret" not in out
@@ -297,3 +298,19 @@ async def test_single_fields_keys_and_policies(
     served[0].run(1)
     _, out, _ = await run("show", "routes", "--table", "out", "--peer", "z")
     assert out == "no routes\n"
+
+
+async def test_only_best_or_only_rejected_paths(run: Run, served: tuple[World, Path], tmp_path: Path) -> None:
+    _, out, _ = await run("show", "routes", "--best", "--json")
+    assert [len(row["paths"]) for row in json.loads(out)] == [1, 1, 1]
+    _, out, _ = await run("show", "routes", "--rejected")
+    assert out == "no routes\n"
+    (tmp_path / "deny.json").write_text('[{"action": "deny"}]')
+    await run("policy", "set", "b", "import", str(tmp_path / "deny.json"))
+    await run("clear", "b", "--soft", "in", "--stored")
+    served[0].run(1)
+    _, out, _ = await run("show", "routes", "--rejected")
+    (line,) = [line for line in out.splitlines() if NET in line]
+    assert line.startswith("r ")
+    assert line.endswith("import policy, term 1")
+    assert (await run("show", "routes", "--best", "--table", "in"))[0] == 2
