@@ -99,6 +99,7 @@ def up(
     loop = Loop()
     with told.stage("lab", f"{len(plan.nodes)} nodes, {len(plan.links)} links, their daemons"):
         lab = loop.run(Lab.start(plan, zygote, seed=seed, speakers=speakers))
+    told.stages += [(f"lab: {stage.name}", stage.end - stage.start) for stage in lab.stages]
     try:
         if devices and not _devices_work(lab, loop, told, devices, as_json):
             if not check and not as_json:
