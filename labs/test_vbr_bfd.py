@@ -88,7 +88,9 @@ async def test_hop_counts_on_direct_lines(labs: Labs) -> None:
 
         changed = await lab.apply(vbr.plan_of(modify_peer(estate, "vbr", vbr.peer_ip(3), bfd_hop_count=DIRECT)))
         await lab.event(node="vbr", kind="bfd", peer=vbr.peer_ip(3), new="Up", since=changed, within=20)
-        assert {event.data["peer"] for event in flaps(lab, changed)} <= {vbr.peer_ip(1), vbr.peer_ip(2)}
+        # A session whose BFD is up may end for a machine that stalls; none ends for the change.
+        watched = {peer for _, peer in right}
+        assert {event.data["peer"] for event in flaps(lab, changed)} <= watched
 
 
 def over_two_routers(hop_count: int) -> Plan:
