@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import multiprocessing
+import os
 import sys
 import time
 from collections.abc import Iterator
@@ -35,8 +36,10 @@ def main() -> int:
                 break
         if not done % 10_000:
             _say(f"{done} schedules in {time.monotonic() - begun:.0f} s")
-    spent = time.monotonic() - begun
-    _say(f"{done} schedules, {virtual / 86400:.1f} days of protocol time in {spent:.1f} s; failed: {failed or 'none'}")
+    spent, times = time.monotonic() - begun, os.times()
+    cpu = times.user + times.children_user + times.system + times.children_system
+    figures = f"{virtual / 86400:.1f} days of protocol time in {spent:.1f} s ({cpu:.1f} s of CPU)"
+    _say(f"{done} schedules, {figures}; failed: {failed or 'none'}")
     return 1 if failed else 0
 
 

@@ -278,6 +278,11 @@ def _admin_reset(world: World, step: Step) -> None:
     _command(world.nodes[step.node], lambda: None, act)
 
 
+def _bfd(world: World, step: Step) -> None:
+    """BFD finds the path gone, for a moment."""
+    _command(world.nodes[step.node], lambda: None, lambda s: s.path_lost(step.other, "the path flaps"))
+
+
 def _shut(world: World, step: Step) -> None:
     node = world.nodes[step.node]
     _command(node, lambda: _edit(node, step.other, shutdown=True), lambda s: s.shut_neighbor(step.other, "work"))
@@ -333,6 +338,7 @@ _STEPS: dict[str, tuple[Act, Act | None]] = {
     "policy": (_policy, None),
     "clear": (_clear, None),
     "admin-reset": (_admin_reset, None),
+    "bfd": (_bfd, None),
     "change": (_change, None),
     "shut": (_shut, _open),
     "remove": (_remove, _add),

@@ -291,6 +291,6 @@ def _step(rnd: random.Random, schedule: Schedule, when: float) -> Step:
                 {"next_hop_self": True},
             ]
             return Step(when, kind, one, other, value=rnd.choice(changes))
-        case "reset" | "half" | "forget" | "admin-reset":
+        case "reset" | "half" | "forget" | "admin-reset" | "bfd":
             return Step(when, kind, one, other)
     return Step(when, kind, one, other, lasting=short_or_long)

@@ -42,7 +42,9 @@ class End:
         self.forgotten = False
         self.until = 0.0
         self.window = 0
-        self.waiting: deque[Segment] = deque()
+        self.waiting: deque[tuple[int, Segment]] = deque()
+        self.sent = self.expected = 0
+        self.early: dict[int, Segment] = {}
         link.ends.append(self)
 
     @property
@@ -53,21 +55,29 @@ class End:
     # --------------------------------------------------------------------------------------------------------- the way here
 
     def fly(self, segment: Segment, delay: float) -> None:
-        """A segment is on its way to this end, behind those before it."""
+        """A new segment is on its way to this end, behind those before it."""
+        self.sent += 1
+        self._fly(self.sent - 1, segment, delay)
+
+    def _fly(self, number: int, segment: Segment, delay: float) -> None:
         world = self.node.world
         self.until = when = max(world.time + delay, self.until + 1e-7)
-        world.at(when, lambda: self._arrive(segment))
+        world.at(when, lambda: self._arrive(number, segment))
 
-    def _arrive(self, segment: Segment) -> None:
+    def _arrive(self, number: int, segment: Segment) -> None:
         if self.forgotten:
             return
-        if self.waiting or not self.link.passes or self.node.is_off:
-            self.waiting.append(segment)
-            return
-        if not self.is_here:
-            self._answer_by_reset(segment)
-            return
-        self.node.do(self, lambda: self._read(segment))
+        if not self.link.passes or self.node.is_off:
+            self.waiting.append((number, segment))
+        elif not self.is_here:
+            self._answer_by_reset(number, segment)
+        else:
+            # One that was sent again may come behind later ones.
+            self.early[number] = segment
+            while self.expected in self.early:
+                ready = self.early.pop(self.expected)
+                self.expected += 1
+                self.node.do(self, lambda ready=ready: self._read(ready))  # type: ignore[misc]
 
     def _read(self, segment: Segment) -> None:
         other = self.other
@@ -85,10 +95,10 @@ class End:
         """The link passes again, or the node is back: what waited arrives, late."""
         world = self.node.world
         waiting, self.waiting = self.waiting, deque()
-        for segment in waiting:
-            self.fly(segment, world.latency() + world.random.random() * 0.5)
+        for number, segment in waiting:
+            self._fly(number, segment, world.latency() + world.random.random() * 0.5)
 
-    def _answer_by_reset(self, segment: Segment) -> None:
+    def _answer_by_reset(self, number: int, segment: Segment) -> None:
         """This end is gone: whoever writes to it learns that now."""
         other, world = self.other, self.node.world
         assert other is not None
@@ -97,7 +107,7 @@ class End:
 
         def reset() -> None:
             if not self.link.passes or other.node.is_off:
-                self.waiting.append(segment)
+                self.waiting.append((number, segment))
             elif other.held:
                 other.node.do(other, lambda: other.end("connection reset by peer"))
 
