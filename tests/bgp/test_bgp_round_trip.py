@@ -32,9 +32,9 @@ prefixes = {
 }
 hosts = {
     V4: st.integers(0x01000000, 0x7EFFFFFF).map(lambda n: n.to_bytes(4, "big")),
-    V6: st.integers(1, 2**120).flatmap(
+    V6: st.integers(1, 2**120 - 1).flatmap(
         lambda n: st.sampled_from((b"", b"\xfe\x80" + bytes(13) + b"\x01")).map(
-            lambda link_local: b"\x20" + n.to_bytes(15, "big")[:15] + link_local
+            lambda link_local: b"\x20" + n.to_bytes(15, "big") + link_local
         )
     ),
 }
