@@ -65,6 +65,24 @@ def _document(path: str) -> Any:
         _fail(error, 2)
 
 
+def _plan_of(name: str) -> Plan:
+    """The lab of a scenario or of a document without errors."""
+    import topologies
+    from harness import documents
+    from harness.cloud.findings import Refused
+
+    if name in topologies.SCENARIOS:
+        plan: Plan = _scenario(name).plan()
+        return plan
+    document = _document(name)
+    try:
+        plan = document.plan()
+    except Refused:
+        typer.echo(documents.as_text(name, document.findings), err=True)
+        raise typer.Exit(1) from None
+    return plan
+
+
 @app.command("list")
 def list_scenarios(as_json: Json = False) -> None:
     """The scenarios that can be brought up."""
@@ -231,20 +249,13 @@ def _speakers(plan: Plan, words: list[str]) -> tuple[Wish, ...]:
 def _up_document(
     path: str, speaker: list[str], *, seed: int, check: bool, as_json: bool, device: list[str] | None
 ) -> NoReturn:
-    from harness import documents
-    from harness.cloud.findings import Refused
     from harness.net import sandbox
 
     if device:
         _fail("--device goes with a scenario that has devices: vbrlab up ipsec-ecmp --device ...", 2)
     if path == "-":
         _fail("a document that is brought up must be a file: vbrlab up FILE", 2)
-    document = _document(path)
-    try:
-        plan = document.plan()
-    except Refused:
-        typer.echo(documents.as_text(path, document.findings), err=True)
-        raise typer.Exit(1) from None
+    plan, document = _plan_of(path), _document(path)
     from harness import up_document
 
     wanted = _speakers(plan, up_document.at_data_centres(plan, speaker)) if speaker else ()
@@ -382,21 +393,21 @@ def _draw_sequence(file: Path, shown: list[Any], output: Path) -> None:
 
 @app.command()
 def graph(
-    name: Name,
+    name: Source,
     output: Annotated[Path | None, typer.Option("-o", metavar="FILE", help="write an SVG drawing there")] = None,
 ) -> None:
     """The topology: as text (DOT language), or drawn as SVG with -o."""
     from harness.evidence import topology_of
 
-    scenario = _scenario(name)
-    drawing = topology_of(scenario.plan(), scenario.TITLE)
+    plan = _plan_of(name)
+    drawing = topology_of(plan, plan.title)
     if output is not None:
         from reports import drawing as pictures
 
         output.write_text(pictures.standalone(drawing))
         typer.echo(f"{output} written")
         return
-    typer.echo(f'graph "{name}" {{')
+    typer.echo(f'graph "{plan.name}" {{')
     for node in drawing.nodes:
         typer.echo(f'  "{node["name"]}" [label="{node["name"]}\\n{node["label"]}"];')
     for link in drawing.links:

@@ -104,6 +104,14 @@ async def test_the_documents_steps_on_a_running_lab(labs: Labs) -> None:
         row = await second.row()
         assert (row.quota, row.routes, row.local_asn) == (50, 1, 64600)
 
+        taken = vbr.lab.plan["vpc"].speaker
+        assert taken is not None
+        await vbr.groups.create("with the VPC's ASN", taken.asn)
+        await lab.event(within=10.0, since=vbr.moment, node="vpc", kind="fsm", peer="vbr", new="Established")
+        assert flapped(lab, asked) == [], "the VPC takes another ASN; no data centre notices"
+        await vbr.groups.delete("with the VPC's ASN")
+        await lab.event(within=10.0, since=vbr.moment, node="vpc", kind="fsm", peer="vbr", new="Established")
+
         await vbr.peers.delete("10.1.2.2")
         heard = await lab.event(within=5.0, since=vbr.moment, node="dc2", kind="notification", direction="received")
         assert (heard.data["code"], heard.data["subcode"]) == (6, 3)
