@@ -69,6 +69,7 @@ def test_a_group_is_edited_and_its_peers_follow() -> None:
 def test_a_peer_is_edited() -> None:
     after = modify_peer(vbr.estate(peers=2), "vbr", "10.1.1.2", bfd=True, bfd_hop_count=1)
     assert after.vbrs[0].peers[0] == BgpPeer(GROUP, "10.1.1.2", True, 1)
+    assert modify_peer(after, "vbr", "10.1.1.2", bfd=False).vbrs[0].peers[0] == BgpPeer(GROUP, "10.1.1.2")
     moved = modify_peer(vbr.estate(peers=2), "vbr", "10.1.1.2", group=SECOND)
     assert moved.vbrs[0].peers[0].group == SECOND
 
@@ -193,6 +194,13 @@ def test_an_ecr_that_differs_from_a_privileged_group_is_refused() -> None:
     configured = create_group(estate, "vbr", BgpGroup("idc", 65011, local_asn=64600))
     with pytest.raises(Refused, match="local ASN 64600 differs from 45104 of the associated ECR plain"):
         associate_ecr(configured, "vbr", "plain")
+
+
+@pytest.mark.spec("VBR-6")
+def test_an_ecr_is_associated_once() -> None:
+    estate = replace(bare(), ecrs=(Ecr("ecr", 64600),))
+    with pytest.raises(Refused, match=r"the two are associated already \(VBR-6\)"):
+        associate_ecr(associate_ecr(estate, "vbr", "ecr"), "vbr", "ecr")
 
 
 @pytest.mark.spec("VBR-7")
