@@ -14,6 +14,7 @@ from typing import Protocol
 
 from harness.cloud.findings import Finding, Severity, judge, refuse_errors
 from harness.cloud.resources import SUPPORTED_ZONES, CustomerGateway, DataCentre, Estate, IpsecConnection, Vpc
+from harness.cloud.site_rules import FIRST
 
 Rule = Callable[[Estate], Iterator[Finding]]
 
@@ -44,8 +45,8 @@ _LINK_LOCAL = IPv4Network("169.254.0.0/16")
 
 
 def validate(estate: Estate) -> list[Finding]:
-    """Every finding of every rule, errors first."""
-    return judge(estate, RULES)
+    """Every finding of every rule, errors first. Rules that need sound addresses and names run once those are."""
+    return judge(estate, FIRST) or judge(estate, RULES)
 
 
 def require_valid(estate: Estate) -> list[Finding]:
