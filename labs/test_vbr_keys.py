@@ -6,6 +6,7 @@ Source: "Configure and manage BGP", step 1. Data centre 1 has the right key thro
 from __future__ import annotations
 
 import os
+import re
 import signal
 from dataclasses import replace
 from functools import partial
@@ -156,6 +157,10 @@ async def test_key_is_changed_on_one_side_while_established(labs: Labs, tmp_path
         for path in (monitor.path, *evidence):
             content = path.read_bytes()
             assert not [key for key in (KEY, OTHER) if key.encode() in content], path
+        # core(5): 1 stops a file and a program that cores are piped into, whatever the shell allowed.
+        limits = Path(f"/proc/{lab['vbr'].speaker.pid}/limits").read_text()
+        soft, hard = re.search(r"^Max core file size +(\S+) +(\S+)", limits, re.MULTILINE).groups()  # type: ignore[union-attr]
+        assert soft == ("0" if hard == "0" else "1")
         before_crash = cores()
         status = await lab["vbr"].speaker.kill(signal.SIGABRT)
         assert status == -signal.SIGABRT
