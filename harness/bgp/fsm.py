@@ -240,7 +240,8 @@ def _active(table: Table, profile: Profile) -> None:
     if profile is Profile.DOCUMENT:
         row = _row(s, (_A.RELEASE, _A.START_DIAL_RETRY), failed, "VBR-17")
     else:
-        row = _row(_S.IDLE, (_A.START_CONNECT_RETRY, _A.RELEASE, _A.COUNT, _A.DAMP), failed, _ACTIVE)
+        # Damping is optional here, and would keep two sides apart whose dials meet each other's idle hold.
+        row = _row(_S.IDLE, (_A.START_CONNECT_RETRY, _A.RELEASE, _A.COUNT), failed, _ACTIVE)
     _put(table, s, _E.TCP_CONNECTION_FAILS, row)
     _before_open(table, s, _ACTIVE)
 

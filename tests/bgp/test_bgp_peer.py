@@ -18,6 +18,7 @@ from harness.bgp.prefixes import Family, from_network
 from harness.bgp.signals import (
     BfdDown,
     Close,
+    Closed,
     Connected,
     ConnectFailed,
     Deliver,
@@ -459,3 +460,14 @@ def test_what_the_outside_can_ask() -> None:
     (up,) = [output for output in host.outputs if isinstance(output, Up)]
     assert (up.local, up.remote, up.conn) == ("192.0.2.1", "192.0.2.2", host.conn)
     assert host.peer.session is up.session
+
+
+@pytest.mark.spec("VBR-17")
+def test_connections_that_end_before_any_message_do_not_lengthen_the_idle_hold() -> None:
+    """By the RFC's profile with DelayOpen: two sides that close each other's dials from Idle would stay apart for many minutes."""
+    host = RawHost(config(LOW, profile=Profile.RFC4271, delay_open_time=2.0))
+    outputs = host.feed(Start())
+    for _ in range(20):
+        conn = next(output.conn for output in outputs if isinstance(output, Dial))
+        host.feed(Connected(conn, True, "192.0.2.1", "192.0.2.2"))
+        outputs = host.feed(Closed(conn, "the neighbour closed the connection")) + host.advance(3.0)
