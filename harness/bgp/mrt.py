@@ -34,7 +34,7 @@ class Type(IntEnum):
     BGP4MP_ET = 17
 
 
-class Session(IntEnum):
+class Bgp4mp(IntEnum):
     """RFC 6396 4.4 and RFC 8050 3: subtypes of BGP4MP."""
 
     STATE_CHANGE = 0
@@ -59,7 +59,7 @@ class TableDump(IntEnum):
     RIB_IPV6_UNICAST_ADDPATH = 10
 
 
-_S = Session
+_S = Bgp4mp
 _FOUR_OCTETS = {
     _S.MESSAGE_AS4,
     _S.STATE_CHANGE_AS4,
@@ -236,17 +236,17 @@ def _record(seconds: int, kind: int, subtype: int, body: bytes) -> Record:
         return _index(time, body)
     if kind == Type.TABLE_DUMP_V2 and subtype in _RIB_OF:
         return _routes(time, body, *_RIB_OF[TableDump(subtype)])
-    if kind in (Type.BGP4MP, Type.BGP4MP_ET) and subtype in set(Session):
+    if kind in (Type.BGP4MP, Type.BGP4MP_ET) and subtype in set(Bgp4mp):
         extended = kind == Type.BGP4MP_ET
         if extended:
             # RFC 6396 3: the microseconds stand before the message and count into the length.
             time += struct.unpack_from(">I", body)[0]
             body = body[4:]
-        return _session(time, Session(subtype), body, extended)
+        return _session(time, Bgp4mp(subtype), body, extended)
     return Other(time, kind, subtype, body)
 
 
-def _session(time: int, subtype: Session, body: bytes, extended: bool) -> Record:
+def _session(time: int, subtype: Bgp4mp, body: bytes, extended: bool) -> Record:
     numbers = struct.Struct(">II" if subtype in _FOUR_OCTETS else ">HH")
     peer_asn, local_asn = numbers.unpack_from(body)
     interface, afi = struct.unpack_from(">HH", body, numbers.size)
@@ -319,7 +319,7 @@ def encode(record: Record) -> bytes:
             return _encode_session(record, _message_subtype(record), record.wire)
         case StateChange():
             states = [0 if state is None else STATE_NUMBERS[state] for state in (record.old, record.new)]
-            return _encode_session(record, Session.STATE_CHANGE_AS4, struct.pack(">HH", *states))
+            return _encode_session(record, Bgp4mp.STATE_CHANGE_AS4, struct.pack(">HH", *states))
         case PeerIndex():
             return _framed(record.time, Type.TABLE_DUMP_V2, TableDump.PEER_INDEX_TABLE, _encode_index(record))
         case Routes():
@@ -329,13 +329,13 @@ def encode(record: Record) -> bytes:
             return _framed(record.time, record.type, record.subtype, record.body)
 
 
-def _message_subtype(record: Message) -> Session:
+def _message_subtype(record: Message) -> Bgp4mp:
     subtype = _WRITTEN[record.sent, record.add_path]
     # Each subtype with 4-octet AS numbers has its twin with 2 one or three below (RFC 6396 4.4.2, RFC 8050 3).
-    return subtype if record.asn4 else Session(subtype - (3 if subtype == Session.MESSAGE_AS4 else 1))
+    return subtype if record.asn4 else Bgp4mp(subtype - (3 if subtype == Bgp4mp.MESSAGE_AS4 else 1))
 
 
-def _encode_session(record: Message | StateChange, subtype: Session, rest: bytes) -> bytes:
+def _encode_session(record: Message | StateChange, subtype: Bgp4mp, rest: bytes) -> bytes:
     ends = record.ends
     if subtype in _FOUR_OCTETS:
         numbers = struct.pack(">II", ends.peer_asn, ends.local_asn)

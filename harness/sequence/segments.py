@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from enum import IntFlag
 from ipaddress import ip_address
 
-from harness.capture.pcapng import NotACapture, Packet, network_layer
+from harness.capture.pcapng import Packet, network_layer
 
 BGP_PORT = 179
 _TCP = 6
@@ -95,4 +95,3 @@ def _of(packet: Packet) -> Segment | None:
     )
 
 
-__all__ = ["BGP_PORT", "Endpoint", "Flag", "NotACapture", "Segment", "segments"]

@@ -6,7 +6,7 @@ import itertools
 import random
 from typing import Any
 
-from reports.model import Failover, Grid, Outages, Row, Spread, Stages, Table, Timeline, Topology, Values
+from reports.model import Failover, Grid, Outages, Row, Sequence, Spread, Stages, Table, Timeline, Topology, Values
 
 CONNECTIONS = ("IPsec connection 1", "IPsec connection 2", "IPsec connection 3")
 CLIENTS = tuple(f"192.168.{i}.0/24" for i in range(3))
@@ -247,6 +247,29 @@ def values() -> Values:
         ("SA age", "0.8 s", ""),
     ]
     return Values("Negotiated on IPsec connection 2", tuple(rows))
+
+
+def sequence() -> Sequence:
+    """A session that starts, goes on, and is ended."""
+
+    def step(t: float, sender: int, kind: str, title: str, *details: str) -> dict[str, Any]:
+        return {"t": t, "sender": sender, "kind": kind, "title": title, "details": details}
+
+    steps = (
+        step(0.0, 0, "tcp", "SYN"),
+        step(0.0001, 1, "tcp", "SYN, ACK"),
+        step(0.0002, 0, "tcp", "ACK"),
+        step(0.001, 0, "bgp", "OPEN AS 65530, hold 90 s, 192.0.2.1", "version 4", "my AS 65530"),
+        step(0.002, 1, "bgp", "OPEN AS 65531, hold 90 s, 192.0.2.2", "version 4", "my AS 65531"),
+        step(0.003, 0, "bgp", "KEEPALIVE"),
+        step(0.003, 1, "bgp", "KEEPALIVE"),
+        step(1.0, 0, "fold", "12 KEEPALIVE in 60.000 s"),
+        step(61.0, 1, "note", "19 octets are not in the capture"),
+        step(62.0, 1, "bgp", "NOTIFICATION 6/2 Cease / Administrative Shutdown"),
+        step(62.001, 1, "tcp", "FIN"),
+    )
+    ends = ("192.0.2.1:40123", "192.0.2.2:179")
+    return Sequence("gw1 and vpn1: start and end", ends, steps, "files/ipsec-ecmp/internet.pcap")
 
 
 def grid() -> Grid:

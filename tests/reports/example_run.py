@@ -21,6 +21,7 @@ from tests.reports.example_items import (
     VPC,
     broken_shanghai,
     failover,
+    sequence,
     spread,
     stages,
     table,
@@ -100,6 +101,7 @@ def write(path: Path, tests: int = 60) -> RunFolder:
         "test_sessions_climb",
         "Each BGP session goes the documented way from Idle to Established",
         timeline(),
+        sequence(),
         spec=("CARD-5",),
     )
     test("test_negotiated", "The SAs run the documented algorithms and lifetimes", values(), spec=("ECMP-6",))

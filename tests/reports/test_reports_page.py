@@ -14,7 +14,7 @@ import pytest
 from reports import page, svg
 from reports.model import Attachment, Evidence, Item, Result, Run, RunFolder, Values
 from tests.reports import example_run
-from tests.reports.example_items import grid
+from tests.reports.example_items import grid, sequence
 
 HOSTILE = "</style></script><script>hacked=1</script><img src=x onerror=hacked=1>\"'{{7*7}}{% x %}$a_b$\\1&amp;"
 LINKS = {"href", "src", "xlink:href", "action", "data", "poster", "srcset"}
@@ -141,7 +141,7 @@ def poisoned(value: Any) -> Any:
         return f"{value}{HOSTILE}"
     if isinstance(value, Mapping):
         plain = {"t", "state", "event", "reason", "label", "name", "role", "group", "addresses", "a", "b", "a_if", "b_if", "kind",
-                 "node", "by", "text", "flows", "packets", "bytes", "sa_bytes", "asn"}  # fmt: skip
+                 "node", "by", "text", "sender", "title", "details", "flows", "packets", "bytes", "sa_bytes", "asn"}  # fmt: skip
         return {key if key in plain else f"{key}{HOSTILE}": poisoned(item) for key, item in value.items()}
     if isinstance(value, tuple):
         return tuple(map(poisoned, value))
@@ -242,3 +242,19 @@ def test_a_grid_has_its_cells_and_its_note(tmp_path: Path) -> None:
         "← from the data centre",
     ):
         assert words in text
+
+
+def test_a_sequence_is_drawn_with_its_fields_and_its_capture(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path)
+    (folder.files / "ipsec-ecmp").mkdir(parents=True)
+    (folder.files / "ipsec-ecmp" / "internet.pcap").write_bytes(b"fixture")
+    folder.add(sequence(), "labs/test_a.py::test_x")
+    text = page.write(folder).read_text()
+    for words in (
+        "NOTIFICATION 6/2 Cease",
+        "my AS 65531",
+        "12 KEEPALIVE in 60.000 s",
+        "files/ipsec-ecmp/internet.pcap",
+    ):
+        assert words in text
+    assert (folder.files / "sequence-1.svg").read_text().startswith("<svg")
