@@ -93,5 +93,3 @@ def _of(packet: Packet) -> Segment | None:
         tcp[body:],
         max(total - head - body, 0),
     )
-
-
