@@ -27,7 +27,7 @@ from harness.daemons.driver import (
     source_for,
 )
 from harness.daemons.features import Feature
-from harness.daemons.program import ProgramError
+from harness.daemons.program import ProgramError, answer_of
 
 _READY_WITHIN, _TRIES = 20.0, 10
 _STATES = {
@@ -117,7 +117,19 @@ class ExaBgp(Driver):
         return "ExaBGP " + next((line for line in self._program.lines if re.fullmatch(r"\d+\.\d+\.\d+", line)), "?")
 
     async def ask(self, question: str) -> str:
-        raise NotOffered(f"ExaBGP: there is nobody to ask {question!r}; see log")
+        """What ExaBGP says of a line in a neighbour's part of its configuration: it has no other command line to ask."""
+        lines = [
+            *("neighbor 192.0.2.1 {", "router-id 192.0.2.2; local-address 192.0.2.2; local-as 1; peer-as 2;"),
+            *(question, "}"),
+        ]
+        tried = self.folder / "tried.conf"
+        tried.write_text("\n".join(lines) + "\n")
+        try:
+            return await answer_of(str(self.kind.paths[0]), "--test", str(tried))
+        except ProgramError as refusal:
+            return str(refusal)
+        finally:
+            tried.unlink()
 
     def _said(self, line: str) -> None:
         if "loaded new configuration successfully" in line:
