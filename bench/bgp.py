@@ -1,0 +1,125 @@
+"""Declares the benchmarks of the speaker under load, against the daemons that people know. The course itself is `bench.load`.
+
+Every measurement is one child process in a sandbox of its own, because a daemon under load must not meet what another left; rounds are
+interleaved and medians compared.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import statistics
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+from bench import stream
+from bench.contenders import CONTENDERS
+from bench.load import Load
+from bench.registry import AtLeast, AtMost, Bar, Measurement, Options, Rival, Within, benchmark
+
+_PROGRAM = Path(__file__).with_name("load.py")
+_TOP = _PROGRAM.parents[1]
+_SUPERVISOR = _TOP / "harness" / "net" / "supervisor.py"
+_PATIENCE_S = 240.0
+
+OURS = "ours"
+BIRD = Rival("BIRD", program="bird", package="bird2")
+FRR = Rival("FRR", program="vtysh", package="frr")
+GOBGP = Rival("GoBGP", program="gobgpd", package="gobgpd")
+INSTALLERS = (BIRD, FRR)
+
+
+class CourseFailed(RuntimeError):
+    """A measurement did not come to its end: the daemon's name and last words."""
+
+
+def measure(work: str, daemon: str) -> Load:
+    """One run of ``bench.load`` in a sandbox. Raises CourseFailed."""
+    command = [sys.executable, "-I", "-S", str(_SUPERVISOR), "bench", sys.executable, str(_PROGRAM), work, daemon]
+    environment = {**os.environ, "PYTHONPATH": str(_TOP)}
+    try:
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=_PATIENCE_S)
+    except subprocess.TimeoutExpired as late:
+        raise CourseFailed(f"{work} with {daemon} was not done after {_PATIENCE_S:g} s") from late
+    if done.returncode:
+        raise CourseFailed(f"{work} with {daemon}: {done.stderr.strip()[-1500:]}")
+    return Load(**json.loads(done.stdout.splitlines()[-1]))
+
+
+def interleaved(work: str, rivals: Sequence[Rival], rounds: int) -> dict[str, list[Load] | None]:
+    """``rounds`` runs of each daemon; None for a rival that is absent."""
+    present = [OURS, *(rival.name for rival in rivals if CONTENDERS[rival.name].absent() is None)]
+    runs: dict[str, list[Load] | None] = {rival.name: None for rival in rivals}
+    runs.update({name: [] for name in present})
+    for _ in range(rounds):
+        for name in present:
+            found = runs[name]
+            assert found is not None
+            found.append(measure(work, name))
+    return runs
+
+
+def row(
+    name: str, unit: str, runs: dict[str, list[Load] | None], figure: Callable[[Load], float], bars: Sequence[Bar] = ()
+) -> Measurement:
+    """The medians of one figure, ours and the rivals'."""
+    medians = {
+        who: None if loads is None else statistics.median(figure(load) for load in loads) for who, loads in runs.items()
+    }
+    ours = medians.pop(OURS)
+    assert ours is not None
+    return Measurement(name, unit, ours, medians, bars)
+
+
+def _seconds(load: Load) -> float:
+    return load.seconds
+
+
+def _rate(load: Load) -> float:
+    return load.routes / load.seconds
+
+
+@benchmark("stream", "a real stream of UPDATEs into table and kernel, and the loss of it", rivals=INSTALLERS)
+def real_stream(options: Options) -> Iterator[Measurement]:
+    """The whole Internet table from one peer; then its session is lost. Needs the MRT file that VBRLAB_STREAM names."""
+    if stream.real_file() is None:
+        raise FileNotFoundError("no MRT file: name one with VBRLAB_STREAM=FILE")
+    runs = interleaved("stream", INSTALLERS, options.rounds or 3)
+    yield row("real stream into the kernel", "s", runs, _seconds, [Within(BIRD.name, 1.0)])
+    yield row("the same, CPU time", "s", runs, lambda load: load.cpu)
+    yield row("the same, peak memory", "MB", runs, lambda load: load.memory, [Within(BIRD.name, 3.0), AtMost(813)])
+    yield row("loss of the session to an empty kernel", "s", runs, lambda load: load.extra["withdrawn"], [AtMost(3.0)])
+
+
+@benchmark("decide", "the real stream from three peers, every prefix decided between three paths", rivals=INSTALLERS)
+def decisions(options: Options) -> Iterator[Measurement]:
+    """Three peers send the same table with AS paths of different lengths at once. Needs the MRT file."""
+    if stream.real_file() is None:
+        raise FileNotFoundError("no MRT file: name one with VBRLAB_STREAM=FILE")
+    runs = interleaved("three", INSTALLERS, options.rounds or 1)
+    yield row("real stream from three peers", "s", runs, _seconds)
+    yield row("the same, peak memory", "MB", runs, lambda load: load.memory)
+
+
+@benchmark("singles", "100,000 UPDATEs of one prefix each into the kernel", rivals=INSTALLERS)
+def singles(options: Options) -> Iterator[Measurement]:
+    """UPDATEs a second, counted when the kernel has them all."""
+    runs = interleaved("singles", INSTALLERS, options.rounds or 3)
+    yield row("UPDATEs of one prefix", "1/s", runs, _rate, [AtLeast(30_000)])
+
+
+@benchmark("fan", "100,000 prefixes from one peer out to eight", rivals=(*INSTALLERS, GOBGP))
+def fan(options: Options) -> Iterator[Measurement]:
+    """Until the last of eight receivers has the last prefix."""
+    runs = interleaved("fan", (*INSTALLERS, GOBGP), options.rounds or 3)
+    yield row("100,000 prefixes to eight peers", "s", runs, _seconds)
+
+
+@benchmark("start", "two speakers started together, to Established, default timers", rivals=(*INSTALLERS, GOBGP))
+def start(options: Options) -> Iterator[Measurement]:
+    """From the start of both to the last KEEPALIVE of the handshake on the wire; ours start as in a lab, forked from the zygote."""
+    for work, words in (("start", "without a key"), ("start-md5", "with a key")):
+        runs = interleaved(work, (*INSTALLERS, GOBGP), options.rounds or 5)
+        yield row(f"two speakers to Established, {words}", "s", runs, _seconds, [AtMost(0.1)])
