@@ -137,13 +137,20 @@ def _devices_work(lab: Lab, loop: Loop, told: Told, devices: tuple[Candidate, ..
 def try_devices(name: str, devices: tuple[Candidate, ...], *, tables: bool, as_json: bool) -> int:
     """``vbrlab device``: runs devices in their scenario, says what became of them, ends. Returns the exit status."""
     import topologies
+    from harness.daemon import DaemonDied
     from harness.lab import PRELOAD, Lab
+    from harness.net.netlink import NetlinkError
     from harness.net.zygote import Zygote
     from harness.proving.prove import staged
     from harness.proving.verdict import judged, to_json
 
     zygote, plan, loop = Zygote.start(PRELOAD), topologies.load(name).plan(), Loop()
-    lab = loop.run(Lab.start(staged(plan, tuple(each.subject(plan) for each in devices)), zygote))
+    try:
+        lab = loop.run(Lab.start(staged(plan, tuple(each.subject(plan) for each in devices)), zygote))
+    except (DaemonDied, NetlinkError, ValueError) as error:
+        zygote.stop()
+        sys.stderr.write(f"vbrlab: no lab can be run with {', '.join(str(each.file) for each in devices)}: {error}\n")
+        return 1
     try:
         verdicts = loop.run(judged(lab, devices))
         shown = loop.run(lab.route_tables()) if tables else []

@@ -97,6 +97,10 @@ def mutations(text: str, seed: int = 1) -> Iterator[Mutation]:
             if re.search(pattern, line):
                 for other in others:
                     yield changed(number, f"{line.rpartition(' ')[0]} {other}", f"{line.strip()} -> {other}", here)
+        if found := re.search(r"^ ip address (198\.51\.100|192\.168\.50)\.(\d+)", line):
+            taken = {"198.51.100": ("1", "2", "3"), "192.168.50": ("213", "216", "218")}[found[1]]
+            other = next(host for host in taken if host != found[2])
+            yield changed(number, line.replace(f".{found[2]} 255", f".{other} 255"), "another device's address", here)
         for pattern in _ADDRESSES:
             if found := re.search(pattern, line):
                 for _ in range(3):
@@ -126,7 +130,7 @@ def mutations(text: str, seed: int = 1) -> Iterator[Mutation]:
             for asn in ("65530", "65532", "1", "4200000000"):
                 yield changed(number, line.replace(found[1], asn), f"remote-as {asn}", here)
         if re.match(r"router bgp", line):
-            for asn in ("65529", "65531", "64512", "4200000000"):
+            for asn in ("23456", "65529", "65531", "64512", "4200000000"):
                 yield changed(number, f"router bgp {asn}", f"AS {asn}", here)
         if "local-identity address" in line:
             for other in ("hostname", "key-id gw"):

@@ -21,6 +21,12 @@ from harness.plan import Esp, Ike
 #: What an IKEv2 policy has without a command (Cisco ASA command reference, "crypto ikev2 policy").
 POLICY_DEFAULTS: Mapping[str, tuple[str, ...]] = {"integrity": ("sha",), "prf": ("sha",), "group": ("14",)}
 _IKE_LIFETIME, _CHILD_LIFETIME = 86400, 28800
+RESERVED_ASNS: Mapping[int, str] = {
+    23456: "it stands for 4-octet ASNs (RFC 6793)",
+    65535: "RFC 7300",
+    4294967295: "RFC 7300",
+}
+"""AS numbers that no speaker may call its own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -402,7 +408,8 @@ class _Reader:
                 line = next((v.line for v in others[0].values.values() if isinstance(v.value, Key)), others[0].line)
                 self._say(max(others[0].line, line - 1), rule, f"Write tunnel-group {destination}")
             else:
-                self._say(None, f"tunnel-group {group.name} (line {group.line}) has no {side} key", f"Add {command}")
+                rule = f"tunnel-group {group.name} (line {group.line}) has no {side} key"
+                self._say(self._alike(command), rule, f"Write {command}")
         return group, keys
 
     # ---------------------------------------------------------------------------------------------------------- routes and BGP
@@ -436,6 +443,10 @@ class _Reader:
         for second in processes[1:]:
             rule = f"router bgp {second.name} beside router bgp {first.name} of line {first.line}"
             self._say(second.line, rule, "Keep one: an ASA has one AS number")
+        if int(first.name) in RESERVED_ASNS:
+            rule = f"AS {first.name} is reserved: {RESERVED_ASNS[int(first.name)]}"
+            self._say(first.line, rule, "Write router bgp with the customer gateway's ASN")
+            return None, ()
         found = []
         for section in self._config.of(Kind.NEIGHBOR).values():
             values = section.values

@@ -6,7 +6,7 @@ there. Pure data.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import replace
 from ipaddress import IPv4Address, IPv4Interface
 
@@ -24,7 +24,16 @@ _HOST_NAME = "ciscoasa"
 def graft(plan: Plan, node: str, device: Running) -> Plan:
     """``plan`` with the device in the place of ``node``: its addresses, ways, speaker and tunnel."""
     nodes = [_node(each, device) if each.name == node else each for each in plan.nodes]
-    return replace(plan, nodes=tuple(nodes), links=tuple(_link(link, node, device) for link in plan.links))
+    others = {
+        address.partition("/")[0]
+        for name, addresses in (
+            *((end.node, end.addresses) for link in plan.links for end in link.ends()),
+            *((each.name, each.addresses) for each in plan.nodes),
+        )
+        if name != node
+        for address in addresses
+    }
+    return replace(plan, nodes=tuple(nodes), links=tuple(_link(link, node, device, others) for link in plan.links))
 
 
 def interfaces(device: Running) -> dict[str, str]:
@@ -33,13 +42,13 @@ def interfaces(device: Running) -> dict[str, str]:
     return {nameif: interface for nameif, interface in pairs if nameif is not None}
 
 
-def _link(link: Link, node: str, device: Running) -> Link:
+def _link(link: Link, node: str, device: Running, others: Collection[str]) -> Link:
     def end(old: End) -> End:
         if old.node != node:
             return old
         port = device.ports.get({OUTSIDE: device.outside, INSIDE: device.inside}.get(old.interface) or "")
-        # A port that is shut down has no address that could answer before the lab can cut its cable.
-        there = port is not None and port.up and port.address is not None
+        # A port that is shut down answers by no address, nor does one with somebody else's, who has it first.
+        there = port is not None and port.up and port.address is not None and str(port.address.ip) not in others
         return replace(old, addresses=(str(port.address),) if port is not None and there else ())
 
     return replace(link, a=end(link.a), b=end(link.b))

@@ -147,10 +147,18 @@ def _secrets(config: AsaConfig) -> frozenset[str]:
 def _quoted(culprit: Culprit, text: str, secrets: frozenset[str]) -> Culprit:
     if culprit.line is None:
         return culprit
-    command = text.splitlines()[culprit.line - 1].split()
-    hidden = [_HIDDEN if word in secrets or (at and "pre-shared-key".startswith(command[at - 1]) and len(command[at - 1]) > 3) else word
-              for at, word in enumerate(command)]  # fmt: skip
-    return replace(culprit, command=" ".join(hidden))
+    shown: list[str] = []
+    for word in text.splitlines()[culprit.line - 1].split():
+        if word in secrets or (shown and _before_a_secret(shown[-1])):
+            shown.append(_HIDDEN)
+            break
+        shown.append(word)
+    return replace(culprit, command=" ".join(shown))
+
+
+def _before_a_secret(word: str) -> bool:
+    """Is what follows a key, legal or not? Keywords may be abbreviated."""
+    return any(len(word) > 2 and each.startswith(word.lower()) for each in ("pre-shared-key", "password", "secret"))
 
 
 def to_json(verdicts: Iterable[Verdict], tables: Mapping[str, Any] | None = None) -> str:

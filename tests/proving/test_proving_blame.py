@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -11,6 +12,7 @@ from harness.asa.running import running
 from harness.proving.blame import blame
 from harness.proving.facts import End, Facts, Session, plain, proposal
 from harness.proving.graft import graft
+from harness.proving.verdict import candidate_of, verdict
 from labs.document import asa as document
 from labs.mutations import mutations
 from topologies import ipsec_ecmp
@@ -127,3 +129,13 @@ def test_every_mutation_makes_a_plan_and_shows_no_key(number: int) -> None:
         device = running(config, ipsec_ecmp.GATEWAY_ADDRESSES[number - 1])
         graft(plan, f"gw{number}", device)
         assert "fdds" not in f"{device!r} {config.unknown} {device.faults} {config.remarks}", mutation.what
+
+
+@pytest.mark.parametrize("wrong", ["two words", "0 two words", 'quo"te'])
+def test_a_key_that_is_none_is_not_quoted(wrong: str) -> None:
+    text = TEXT.replace("fddsFF123****", wrong)
+    candidate = candidate_of(ipsec_ecmp.estate(), text, Path("gw1.txt"))
+    shown = verdict(candidate, Facts()).to_text()
+    assert "gw1.txt:27" in shown
+    assert "pre-shared" in shown
+    assert not any(word in shown for word in ("two", "words", "quo"))
