@@ -138,4 +138,4 @@ def test_a_key_that_is_none_is_not_quoted(wrong: str) -> None:
     shown = verdict(candidate, Facts()).to_text()
     assert "gw1.txt:27" in shown
     assert "pre-shared" in shown
-    assert not any(word in shown for word in ("two", "words", "quo"))
+    assert not any(word in shown for word in ("two", "words", 'quo"'))
