@@ -328,13 +328,14 @@ def console_name(link: str) -> str:
 
 def roles_of_neighbors(plan: Plan, node: str) -> dict[str, Role]:
     """What stands at the other end of each BGP session of a node, by the neighbour's name."""
-    owners = dict(_addresses(plan))
+    owners = dict(addresses_of(plan))
     speaker = plan[node].speaker
     neighbors = speaker.neighbors if speaker is not None else ()
     return {neighbor.name: plan[owners[neighbor.address]].role for neighbor in neighbors if neighbor.address in owners}
 
 
-def _addresses(plan: Plan) -> Iterable[tuple[str, str]]:
+def addresses_of(plan: Plan) -> Iterable[tuple[str, str]]:
+    """Every address of a plan with the node that has it."""
     for link in plan.links:
         for end in link.ends():
             for address in end.addresses:

@@ -14,7 +14,8 @@ from dataclasses import asdict
 from ipaddress import ip_address
 from typing import TYPE_CHECKING
 
-from harness.plan import Plan, Role
+from harness.node import addresses_of
+from harness.plan import Neighbor, Plan, Role
 from harness.stream import NotInTime
 from harness.up import Loop, Told, interact
 
@@ -78,13 +79,22 @@ def at_data_centres(plan: Plan, words: Sequence[str]) -> list[str]:
 
 def expected_sessions(plan: Plan) -> set[tuple[str, str]]:
     """The sessions that both ends have, by (node, neighbour's name): a circuit may wait for a peer that is created later."""
-    ends = {
-        (neighbor.local_address, neighbor.address): (node.name, neighbor.name)
-        for node in plan.nodes
-        if node.speaker is not None
-        for neighbor in node.speaker.neighbors
+    owners = dict(addresses_of(plan))
+    all_sessions = [
+        (node.name, neighbor) for node in plan.nodes if node.speaker is not None for neighbor in node.speaker.neighbors
+    ]
+
+    def answers_to(node: str, near: Neighbor, far: Neighbor) -> bool:
+        """Is ``far`` the other end's name for the session that ``node`` calls ``near``? An address that is not given is any."""
+        if far.local_address not in (None, near.address):
+            return False
+        return far.address == near.local_address if near.local_address else owners.get(far.address) == node
+
+    return {
+        (node, near.name)
+        for node, near in all_sessions
+        if any(other == owners.get(near.address) and answers_to(node, near, far) for other, far in all_sessions)
     }
-    return {session for (local, remote), session in ends.items() if (remote, local) in ends}
 
 
 async def settled(lab: Lab, *, within: float) -> list[str]:
@@ -107,12 +117,13 @@ async def settled(lab: Lab, *, within: float) -> list[str]:
 
 
 def ping_pairs(plan: Plan) -> Iterator[tuple[str, str]]:
-    """From the clients of every router that has a session to every ECS instance of their IP version: the node and the address."""
+    """From clients to every ECS instance of their IP version: the node and the address. Not where a router's sessions all lack a peer."""
     speaking = {node for node, _ in expected_sessions(plan)}
+    waiting = {node.name for node in plan.nodes if node.speaker is not None} - speaking
     instances = [address for node in plan.nodes if node.role is Role.ECS for address in _addresses(plan, node.name)]
     for node in plan.nodes:
         routers = {plan.peer_of(node.name, end.interface).node for end, _ in plan.interfaces(node.name)}
-        if node.role is Role.CLIENT and routers & speaking:
+        if node.role is Role.CLIENT and not routers & waiting:
             versions = {ip_address(own).version for own in _addresses(plan, node.name)}
             yield from ((node.name, address) for address in instances if ip_address(address).version in versions)
 
