@@ -115,8 +115,6 @@ def _networks(networks: Any) -> Iterator[Feature]:
 
 _GLOBAL: dict[str, Asks] = {
     "networks": _networks,
-    "multipath": _always(Feature.MULTIPATH),
-    "multipath_ibgp": _always(Feature.MULTIPATH_IBGP),
     "always_compare_med": _always(Feature.COMPARE_MED),
     "fib": _always(Feature.FIB_TABLE),
     "port": _always(Feature.PORT),
@@ -147,8 +145,20 @@ NEIGHBOR_FIELDS: dict[str, Asks] = {
 PLAIN = frozenset(
     {"name", "address", "remote_asn", "local_address", "shutdown", "hold_time", "asn", "router_id", "neighbors"}
 )
-#: Fields that tune our own speaker and have no meaning on the wire or in a table.
-OURS_ALONE = frozenset({"description", "groups", "profile", "connect_retry_time", "resolve_via_default", "listen"})
+#: Fields that tune our own speaker and have no meaning on the wire or in a table, or that only permit: who uses one path keeps to
+#: "at most four".
+OURS_ALONE = frozenset(
+    {
+        "multipath",
+        "multipath_ibgp",
+        "description",
+        "groups",
+        "profile",
+        "connect_retry_time",
+        "resolve_via_default",
+        "listen",
+    }
+)
 
 
 def asked_for(config: SpeakerConfig) -> list[Need]:

@@ -42,7 +42,7 @@ def test_plain_session_asks_for_nothing() -> None:
         ({"neighbor": {"address": "fd00::2"}}, {Feature.IPV6}),
         ({"networks": ["10.1.0.0/16"]}, set()),
         ({"networks": ["2001:db8::/32"]}, {Feature.IPV6}),
-        ({"multipath": 4}, {Feature.MULTIPATH}),
+        ({"multipath": 4}, set()),
         ({"groups": {"kind": "plain"}, "profile": "rfc4271"}, set()),
         ({"neighbor": {"import": [{"action": "permit", "as_path": "^$"}]}}, {Feature.POLICY, Feature.POLICY_AS_PATH}),
         ({"neighbor": {"export": [{"action": "deny", "local": True}]}}, {Feature.POLICY, Feature.POLICY_SOURCE}),
