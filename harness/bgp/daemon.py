@@ -76,6 +76,9 @@ class LoopShell:
     def _feed(self, name: str, signal_in: signals.Input) -> None:
         if self.speaker is not None and (adjacency := self.speaker.adjacencies.get(name)) is not None:
             adjacency.feed(signal_in)
+        elif isinstance(signal_in, signals.Connected):
+            # The neighbour was deleted between the connection and this word of it: nobody else would close it.
+            self.transport.close(name, signal_in.conn)
 
     def _drained(self) -> None:
         if self.speaker is not None:

@@ -277,6 +277,8 @@ class Node:
             self.world.tell(self.name, f"{neighbor}: {_signal_text(signal)}")
         if (adjacency := self.speaker.adjacencies.get(neighbor)) is not None:
             adjacency.feed(signal)
+        elif isinstance(signal, signals.Connected):
+            self.close(neighbor, signal.conn)
 
     def accept(self, address: str) -> tuple[str, int] | None:
         """As ``daemon.LoopShell``: whose connection this is."""
