@@ -39,6 +39,7 @@ class Role(StrEnum):
     ECS = "ecs"
     VBR = "vbr"
     VPN_GATEWAY = "vpn-gateway"
+    TUNNEL_HUB = "tunnel-hub"
 
 
 @dataclass(frozen=True, slots=True)

@@ -84,6 +84,7 @@ def _device(centre: DataCentre, device: GatewayDevice, timers: Timers, session: 
         f"{centre.name} router",
         device.clients_next_hop,
         router_asn(centre),
+        local_address=device.private_address,
         next_hop_self=True,
         export=(*behind, *_NO_NETWORKS),
     )

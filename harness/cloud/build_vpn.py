@@ -261,7 +261,7 @@ def _hub(cloud: _Cloud, gateway: VpnGateway) -> Node:
     identifier = bgp_identifier(neighbor.local_address or "" for neighbor in neighbors)
     group = f"VPN gateway {gateway.name}"
     label = f"Tunnels of {gateway.name}"
-    return Node(name, Role.ROUTER, label, group, forwarding=True, speaker=cloud.speaker(asn, identifier, neighbors))
+    return Node(name, Role.TUNNEL_HUB, label, group, forwarding=True, speaker=cloud.speaker(asn, identifier, neighbors))
 
 
 def _gateway(cloud: _Cloud, gateway: VpnGateway) -> Node:

@@ -12,6 +12,7 @@ from harness.cloud.document import read, schema
 from harness.cloud.document_kinds import KINDS
 from harness.cloud.findings import Finding, Severity
 from harness.plan import Plan
+from harness.up_document import ping_pairs
 
 BRANCH = """\
 ipsec:
@@ -135,3 +136,26 @@ def test_no_value_breaks_the_reading(data: st.DataObject) -> None:
     document = read(text, KINDS)
     if not any(finding.severity is Severity.ERROR for finding in document.findings):
         document.plan()
+
+
+@pytest.mark.spec("ECMP-1", "ECMP-3", "ECMP-4")
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        ("[172.16.1.0/24]", "[172.16.1.0]", None),
+        ("[172.16.1.0/24]", "[172.16.1.0/99]", "CIDR block"),
+        ("198.51.100.7", "198.51.100.700", "address:"),
+        ("name: one", "name: one, node: ecs", "its node 'ecs' has the name of a node of"),
+        ("name: two", "name: two, gateway_address: 203.0.113.11", "gateway IP address 203.0.113.11 is that of"),
+        ("198.51.100.8", "203.0.113.11", "IP address 203.0.113.11 is that of one"),
+    ],
+)
+def test_words_that_would_break_a_lab_are_found(old: str, new: str, words: str | None) -> None:
+    found = findings(BRANCH.replace(old, new))
+    assert words is None or any(words in each.rule for each in found), found
+
+
+def test_clients_of_every_kind_of_document_are_pinged() -> None:
+    """``--check`` pings from the data centre of each: its router has sessions that both ends have."""
+    for text in (BRANCH, BOTH):
+        assert ("dc-client0", "10.0.0.1") in set(ping_pairs(plan(text)))
