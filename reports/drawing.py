@@ -15,7 +15,8 @@ from reports import palette, svg
 from reports.model import Topology
 
 _RANKS = {
-    "client": 0, "router": 2, "device": 3, "internet": 4, "vbr": 5, "vpn-connection": 5, "tunnel-hub": 6, "vpn-gateway": 6.5, "transit-router": 6, "vpc": 7, "ecs": 9,
+    "client": 0, "router": 2, "device": 3, "internet": 4, "vbr": 5, "vpn-connection": 5, "tunnel-hub": 6, "vpn-gateway": 6.5,
+    "transit-router": 6, "vpc": 7, "ecs": 9,
 }  # fmt: skip
 _PITCH_X, _GROUP_GAP, _MARGIN, _HEADER = 112.0, 22.0, 2.0, 58.0
 _TALLEST = 12
