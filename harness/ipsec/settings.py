@@ -97,6 +97,7 @@ def _settings(content: dict[str, Any]) -> Settings:
         "esp": Esp(**tunnel["esp"]),
         "ike_offers": tuple(Ike(**each) for each in tunnel.get("ike_offers", ())),
         "esp_offers": tuple(Esp(**each) for each in tunnel.get("esp_offers", ())),
+        "routes": tuple(tunnel.get("routes", ())),
     }
     return Settings(
         **content
