@@ -32,7 +32,7 @@ app = typer.Typer(
 )
 chart_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Make the charts of a run alone.")
 app.add_typer(chart_app, name="chart")
-app.add_typer(vbr_cli.app, name="vbr")
+app.add_typer(vbr_cli.app, name="vbr", short_help="The console of a running lab's virtual border router.")
 
 _STARTED = "VBRLAB_STARTED"
 
@@ -44,6 +44,14 @@ Json = Annotated[bool, typer.Option("--json", help="print JSON")]
 def _fail(text: object, status: int = 1) -> NoReturn:
     typer.echo(f"vbrlab: {text}", err=True)
     raise typer.Exit(status)
+
+
+def _write(path: Path, text: str) -> None:
+    try:
+        path.write_text(text)
+    except OSError as error:
+        _fail(f"{path} cannot be written: {error.strerror}")
+    typer.echo(f"{path} written")
 
 
 def _scenario(name: str) -> Any:
@@ -96,7 +104,7 @@ def list_scenarios(as_json: Json = False) -> None:
         typer.echo(f"{name:16} {title}")
 
 
-@app.command()
+@app.command(short_help="Holds a scenario or a document against the rules.")
 def validate(name: Source, as_json: Json = False) -> None:
     """Holds a scenario or a YAML document against the documents' rules. Nothing is started."""
     import topologies
@@ -125,10 +133,20 @@ def schema(
     typer.echo(json.dumps(document.schema([KINDS[kind]] if kind else KINDS.values()), indent=1))
 
 
+def _with_devices(name: str) -> Any:
+    """The resources of a scenario whose connections lead to gateway devices at a transit router."""
+    from harness.cloud.resources import Estate
+
+    estate = _scenario(name).estate()
+    if not isinstance(estate, Estate):
+        _fail(f"--scenario {name}: it has no IPsec connection of a transit router; ipsec-ecmp has", 2)
+    return estate
+
+
 Scenario = Annotated[str, typer.Option("--scenario", metavar="NAME", help="a scenario, see vbrlab list")]
 
 
-@app.command("peer-config")
+@app.command("peer-config", short_help="The configuration that a gateway device needs.")
 def peer_config(
     connection: Annotated[str, typer.Argument(metavar="CONNECTION", help="an IPsec connection, or its node (vpn1)")],
     form: Annotated[str, typer.Option("--format", metavar="FORM", help="asa, strongswan, frr or json")] = "asa",
@@ -143,7 +161,7 @@ def peer_config(
     except ValueError:
         _fail(f"no format {form!r}; there are {', '.join(peers.Form)}", 2)
     try:
-        text = peers.render(peers.find(_scenario(scenario).estate(), connection), chosen)
+        text = peers.render(peers.find(_with_devices(scenario), connection), chosen)
     except peers.NoPeer as error:
         _fail(error, 2)
     if output is None:
@@ -156,7 +174,7 @@ def peer_config(
     typer.echo(f"{output} written, mode 0600: it holds the pre-shared key" if chosen != "frr" else f"{output} written")
 
 
-@app.command()
+@app.command(short_help="Runs gateway devices' own texts; names the line to blame.")
 def device(
     file: Annotated[
         list[Path], typer.Option("--from-asa", metavar="FILE", help="a device's configuration as ASA text")
@@ -177,7 +195,7 @@ def device(
     from harness.net import sandbox
     from harness.proving import verdict
 
-    estate = _scenario(scenario).estate()
+    estate = _with_devices(scenario)
     try:
         if check:
             reports = [device_check.report(estate, device_check.text_of(each), connection) for each in file]
@@ -196,7 +214,7 @@ def device(
     raise typer.Exit(try_devices(scenario, chosen, tables=tables, as_json=as_json))
 
 
-@app.command()
+@app.command(short_help="Brings a scenario or a document up, with a prompt.")
 def up(
     name: Source,
     seed: Annotated[int, typer.Option(help="seed of the nodes' hash seeds")] = 1,
@@ -289,7 +307,11 @@ def _enter_sandbox(name: str) -> NoReturn:
     sandbox.reexec(argv, name=name, env={_STARTED: str(started_at())})
 
 
-@app.command("exec", context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+@app.command(
+    "exec",
+    short_help="Runs a command in a node of a running lab.",
+    context_settings={"allow_extra_args": True, "ignore_unknown_options": True},
+)
 def execute(
     name: Annotated[str, typer.Argument(metavar="NAME", help="a running lab, or NAME-PID where several run")],
     node: Annotated[str, typer.Argument(metavar="NODE", help="one of its nodes")],
@@ -304,7 +326,7 @@ def execute(
         _fail(error)
 
 
-@app.command()
+@app.command(short_help="Traffic and states of a running lab's IPsec connections.")
 def monitor(
     name: Annotated[str, typer.Argument(metavar="NAME", help="a running lab, or NAME-PID where several run")],
     as_json: Json = False,
@@ -343,7 +365,7 @@ def capture(
         signal.signal(signal.SIGINT, previous)
 
 
-@app.command()
+@app.command(short_help="Sequence charts of the BGP sessions of a capture.")
 def sequence(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="a capture, pcap or pcapng")],
     decoded: Annotated[bool, typer.Option("--decode", "-d", help="all fields of every message")] = False,
@@ -387,11 +409,10 @@ def _draw_sequence(file: Path, shown: list[Any], output: Path) -> None:
     if len(shown) > 1:
         _fail(f"{file} has {len(shown)} connections; a drawing shows one, say --session 1 to {len(shown)}", 2)
     item = sequence_of(shown[0], f"{' and '.join(shown[0].ends)}, from {file.name}")
-    output.write_text(svg.standalone(pictures.draw(item)))
-    typer.echo(f"{output} written")
+    _write(output, svg.standalone(pictures.draw(item)))
 
 
-@app.command()
+@app.command(short_help="The topology, as text (DOT language) or as SVG.")
 def graph(
     name: Source,
     output: Annotated[Path | None, typer.Option("-o", metavar="FILE", help="write an SVG drawing there")] = None,
@@ -404,8 +425,7 @@ def graph(
     if output is not None:
         from reports import drawing as pictures
 
-        output.write_text(pictures.standalone(drawing))
-        typer.echo(f"{output} written")
+        _write(output, pictures.standalone(drawing))
         return
     typer.echo(f'graph "{plan.name}" {{')
     for node in drawing.nodes:
@@ -418,7 +438,7 @@ def graph(
     typer.echo("}")
 
 
-@app.command()
+@app.command(short_help="What labs need of this machine, and what is missing.")
 def doctor(as_json: Json = False) -> None:
     """What labs need of this machine: each feature tried, what it is for, what happens without it, the remedy."""
     from harness import probe

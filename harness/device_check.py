@@ -37,9 +37,9 @@ class Report:
         errors = sum(remark.weight is Weight.ERROR for remark in self.remarks)
         verdict = "fits" if self.fits else "does not fit"
         notes = len(self.remarks) - errors
-        lines.append(
-            f"{file} {verdict} {self.connection}: {errors} errors, {notes} notes, {len(self.unknown)} lines not understood"
-        )
+        counts = ((errors, "error"), (notes, "note"), (len(self.unknown), "line"))
+        counted = ", ".join(f"{number} {word}{'' if number == 1 else 's'}" for number, word in counts)
+        lines.append(f"{file} {verdict} {self.connection}: {counted} not understood")
         return "\n".join(lines)
 
     def to_json(self) -> str:

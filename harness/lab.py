@@ -116,8 +116,7 @@ class Lab:
             raise sandbox.NotInside("a lab runs in the sandbox only; start it by vbrlab up or pytest")
         began = time.monotonic()
         chosen(plan, speakers)  # refused before anything is built
-        net = LabNet(PlanTopo(plan), seed=seed)
-        net.build()
+        net = LabNet(PlanTopo(plan), seed=seed)  # builds it too, as Mininet does
         lab = cls(plan, net, zygote, archive, speakers)
         lab.stages.append(Stage("namespaces, links, addresses, routes", began, time.monotonic()))
         try:

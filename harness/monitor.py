@@ -10,6 +10,7 @@ import argparse
 import asyncio
 import contextlib
 import json
+import os
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -191,16 +192,23 @@ def _written(found: Sequence[Reading], arguments: Any) -> str:
         return prometheus(found).decode()
     if arguments.json:
         return json.dumps([asdict(each) for each in found]) + "\n"
-    return text(found) + "\n"
+    return text(found) + "\n" if found else ""
 
 
 async def _follow(arguments: Any) -> int:
     number = 0
     while True:
         found = await readings(arguments.folder)
-        sys.stdout.write(_written(found, arguments))
-        sys.stdout.flush()
+        try:
+            sys.stdout.write(_written(found, arguments))
+            sys.stdout.flush()
+        except BrokenPipeError:  # as with head: whoever read has seen enough
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return 0
         number += 1
+        if not found and not (arguments.json or arguments.prometheus):
+            sys.stderr.write("vbrlab: no IPsec connection in this lab\n")
+            return 1
         if number >= arguments.count:
             return 0 if found else 1
         await asyncio.sleep(arguments.interval)

@@ -6,6 +6,7 @@ import contextlib
 import os
 import platform
 import re
+import shlex
 import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
@@ -120,7 +121,7 @@ class RunRecord:
             self.folder.path.name,
             self._started.isoformat(timespec="seconds"),
             time.monotonic() - self._began,
-            " ".join(["pytest", *sys.argv[1:]]),
+            shlex.join(["pytest", *sys.argv[1:]]),
             host_facts(),
             tuple(_shown(finding) for finding in self._features),
             tuple(self._results.values()),

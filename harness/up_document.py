@@ -167,9 +167,8 @@ def _check(
         sys.stdout.write(json.dumps(report) + "\n")
     else:
         for row in rows:
-            sys.stdout.write(
-                f"{row.peer:15} {row.group:15} {row.status:14} {row.routes} of {row.quota} routes {row.reason}\n"
-            )
+            line = f"{row.peer:15} {row.group:15} {row.status:14} {row.routes} of {row.quota} routes {row.reason}"
+            sys.stdout.write(line.rstrip() + "\n")
         sys.stdout.write(
             f"{len(expected_sessions(lab.plan)) - len(waiting)} of {len(expected_sessions(lab.plan))} session ends Established, "
             f"{answered} of {len(pings)} pings answered, {total:.2f} s from the start of the command\n"

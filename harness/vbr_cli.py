@@ -90,7 +90,7 @@ def group_create(
     _act(lab, as_json, "group.create", name=name, **fields)
 
 
-@group_app.command("modify")
+@group_app.command("modify", short_help="Modifies a BGP group.")
 def group_modify(
     name: Group,
     new_name: Annotated[str | None, typer.Option("--name", metavar="NEW", help="its new name")] = None,
@@ -205,7 +205,7 @@ def ecr_associate(
     _act(lab, as_json, "ecr.associate", name=name)
 
 
-@app.command()
+@app.command(short_help="The details page: MP-BGP, IPv6, ECR.")
 def details(lab: LabName = None, as_json: Json = False) -> None:
     """The details page: does the port support MP-BGP, is IPv6 enabled, which ECR."""
     found = _ask(lab, "details")

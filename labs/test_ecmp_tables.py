@@ -17,6 +17,11 @@ from topologies import ipsec_ecmp
 CONNECTIONS = (1, 2, 3)
 
 
+async def test_each_node_is_there_once(ecmp: Lab) -> None:
+    """Mininet's network has the nodes of the plan, and built none of them twice."""
+    assert sorted(ecmp.net) == sorted(node.name for node in ecmp.plan.nodes)
+
+
 @pytest.mark.spec("ECMP-17", "ECMP-41")
 async def test_hangzhou_transit_router_table(ecmp: Lab) -> None:
     """Table 1: two VPC blocks by the inter-region connection, each client block by all three VPN connections."""

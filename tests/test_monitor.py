@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -100,4 +103,16 @@ async def test_readings_come_from_the_daemons_sockets(tmp_path: Path) -> None:
 def test_without_a_connection_the_answer_is_no(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert monitor.main(["--folder", str(tmp_path), "--json"]) == 1
     assert capsys.readouterr().out == "[]\n"
+    assert monitor.main(["--folder", str(tmp_path), "--count", "9"]) == 1
+    assert capsys.readouterr() == ("", "vbrlab: no IPsec connection in this lab\n")
     assert asyncio.run(readings(tmp_path)) == []
+
+
+def test_a_reader_that_has_seen_enough_is_no_error(tmp_path: Path) -> None:
+    """As ``vbrlab monitor NAME --json | head -1``."""
+    read, write = os.pipe()
+    os.close(read)
+    argv = [sys.executable, "-m", "harness.monitor", "--folder", str(tmp_path), "--json", "--count", "2"]
+    done = subprocess.run(argv, stdout=write, stderr=subprocess.PIPE, check=False, timeout=60)
+    os.close(write)
+    assert (done.returncode, done.stderr) == (0, b"")

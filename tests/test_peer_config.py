@@ -107,6 +107,11 @@ def test_every_legal_key_in_swanctls_grammar(key: str) -> None:
         (("peer-config", "vpn9"), "there are vpn1 (IPsec-VPN Connection 1)"),
         (("peer-config", "vpn1", "--format", "junos"), "there are asa, strongswan"),
         (("peer-config", "vpn1", "--scenario", "none"), "no scenario"),
+        (
+            ("peer-config", "vpn1a", "--scenario", "vpn-gateway"),
+            "no IPsec connection of a transit router; ipsec-ecmp has",
+        ),
+        (("device", "--from-asa", "x", "--check", "--scenario", "vbr"), "no IPsec connection of a transit router"),
         (("device", "--from-asa", "/nowhere/x", "--check"), "cannot be read"),
         (("device", "--from-asa", "/nowhere/x"), "cannot be read"),
     ],
@@ -128,7 +133,7 @@ def test_check_says_fit_or_the_line(tmp_path: Path) -> None:
     assert done.exit_code == 1
     assert f"{file}:13: IKE DH group: device group5, cloud group14" in done.output
     assert f"{file}:50: not understood: frobnicate" in done.output
-    assert "does not fit IPsec-VPN Connection 2: 1 errors, 0 notes, 1 lines not understood" in done.output
+    assert "does not fit IPsec-VPN Connection 2: 1 error, 0 notes, 1 line not understood" in done.output
     shown = json.loads(vbrlab("device", "--from-asa", str(file), "--check", "--json").stdout)
     assert (shown["fits"], shown["remarks"][0]["line"]) == (False, 13)
     assert ESTATE.ipsec_connections[1].key not in json.dumps(shown)

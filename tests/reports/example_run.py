@@ -21,6 +21,7 @@ from tests.reports.example_items import (
     VPC,
     broken_shanghai,
     failover,
+    grid,
     sequence,
     spread,
     stages,
@@ -101,6 +102,7 @@ def write(path: Path, tests: int = 60) -> RunFolder:
         "test_sessions_climb",
         "Each BGP session goes the documented way from Idle to Established",
         timeline(),
+        grid(),
         sequence(),
         spec=("CARD-5",),
     )

@@ -48,6 +48,18 @@ def test_page_fits_and_loads_nothing_but_itself(browser: Browser, written: Path,
     assert background == ("rgb(15, 18, 22)" if dark else "rgb(246, 247, 248)")
 
 
+@pytest.mark.parametrize("width", [1280, 400])
+def test_every_list_of_links_has_room_for_words(browser: Browser, written: Path, width: int) -> None:
+    """Route tables, which have a verdict before the link, and what was seen, which has none."""
+    browser.screen(width)
+    browser.open(written)
+    for section in ("tables", "seen"):
+        heights = (
+            f"[...document.querySelectorAll('#{section} .index li')].map((li) => li.getBoundingClientRect().height)"
+        )
+        assert 0 < max(browser.evaluate(heights)) < 120
+
+
 @pytest.mark.parametrize(("width", "shown"), [(1280, "wide"), (400, "narrow")])
 def test_a_screen_gets_the_charts_drawn_for_it(browser: Browser, written: Path, width: int, shown: str) -> None:
     browser.screen(width)
