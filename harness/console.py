@@ -35,6 +35,16 @@ SHOWN: dict[str, tuple[str, str, Callable[..., str]]] = {
     "tunnel": ("ipsec", "show.status", lambda answer, **_: json.dumps(answer, indent=1)),
 }
 
+#: What ``help`` ends with, in the place of Mininet's words about its own prompt.
+HELP = f"""A line that begins with a node's name runs in that node: NODE ip route. Names of nodes in it become their addresses.
+  NODE show WORD     asks its daemon; WORD is {", ".join(SHOWN)}
+  link A B up|down   mends or cuts the cable between two nodes
+  tables             the route tables of the console, read from the running nodes
+  events [N]         the last events of the lab
+Ctrl-D ends the lab. The other words are Mininet's: help WORD.
+
+"""
+
 
 class Console(CLI):  # type: ignore[misc]
     """A prompt until Ctrl-D or ``exit``. ``run`` runs the lab's own coroutines; without it ``tables`` starts a loop for each call."""
@@ -54,6 +64,8 @@ class Console(CLI):  # type: ignore[misc]
             self._begun = True
             return
         super().run()
+
+    helpStr = HELP  # noqa: N815 (Mininet's)
 
     @classmethod
     def initReadline(cls) -> None:  # noqa: N802 (Mininet's)

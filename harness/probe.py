@@ -360,7 +360,7 @@ def lines(findings: Findings, *, missing_only: bool = False) -> list[str]:
         feature = finding.feature
         if finding.ok:
             if not missing_only:
-                version = f" {finding.detail['version']}" if "version" in finding.detail else ""
+                version = f" ({finding.detail['version']})" if "version" in finding.detail else ""
                 shown.append(f"  ok  {feature.title:<{width}}  {feature.purpose}{version}")
             continue
         shown += [

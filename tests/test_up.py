@@ -94,6 +94,13 @@ def test_a_line_runs_in_a_node_even_one_with_a_hyphen(up: Terminal) -> None:
     assert "shanghai@" in up.expect("ipsec-ecmp> ")
 
 
+def test_help_is_about_this_prompt(up: Terminal) -> None:
+    up.say("help\n")
+    shown = up.expect("ipsec-ecmp> ")
+    assert "NODE show WORD     asks its daemon; WORD is bgp, summary" in shown
+    assert "mininet>" not in shown
+
+
 def test_show_bgp(up: Terminal) -> None:
     up.say("tr-hangzhou show bgp\n")
     shown = up.expect("5 prefixes, 11 paths")

@@ -65,9 +65,9 @@ def feed(
 
 async def _feed(file: Path, options: mrt_feed.FeedOptions, leave: bool) -> None:
     feeder = mrt_feed.Feeder(options)
-    session = await feeder.connect()
-    began = time.monotonic()
     with mrt.opened(file) as stream:
+        session = await feeder.connect()
+        began = time.monotonic()
         count = await feeder.send(mrt.read(stream))
     typer.echo(f"{count} UPDATEs to AS {session.peer_asn} in {time.monotonic() - began:.3f} s")
     if leave:

@@ -102,3 +102,22 @@ async def test_a_speaker_is_fed(rig: Rig, tmp_path: Path) -> None:
     _, err = wrong.communicate(timeout=20)
     assert wrong.returncode == 1
     assert "Bad Peer AS" in err
+
+
+def test_a_file_that_is_not_there_is_named_before_anybody_is_called(tmp_path: Path) -> None:
+    file = tmp_path / "none.mrt"
+    argv = [
+        sys.executable,
+        "-m",
+        "harness.bgp.cli",
+        "feed",
+        str(file),
+        "--to",
+        "192.0.2.1",
+        "--asn",
+        "1",
+        "--peer-asn",
+        "2",
+    ]
+    done = subprocess.run(argv, cwd=TOP, capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, str(file) in done.stderr, "No such file" in done.stderr) == (1, True, True)
