@@ -257,7 +257,10 @@ def alerts(
 def _happened(lab: str | None, follow_: bool, kind: str) -> Iterator[dict[str, Any]]:
     """Those so far, then, if asked, each new one; ends with the lab, or quietly with Ctrl-C."""
     if not follow_:
-        yield from _ask(lab, f"{kind}s")
+        found = _ask(lab, f"{kind}s")
+        if not found:
+            typer.echo(f"no {kind}s so far", err=True)
+        yield from found
         return
     try:
         with _connection(lab) as connection:

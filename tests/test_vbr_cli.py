@@ -186,6 +186,8 @@ class TestInALab:
     @pytest.mark.spec("VBR-22", "VBR-23")
     def test_a_cut_line_is_an_event_and_an_alert(self, up: Terminal) -> None:
         """A follower in a third terminal hears of it as it happens, and that it is over."""
+        before = vbrlab("vbr", "events", "--lab", f"vbr-cli-{up.pid}")
+        assert (before.stdout, before.stderr) == ("", "no events so far\n")
         follower = Terminal([*VBRLAB, "vbr", "events", "--follow", "--lab", f"vbr-cli-{up.pid}"])
         up.say("vbr-cli ip link set circuit1 down\n")
         assert "Warning" in follower.expect("BgpPeerStatus:Down")
