@@ -214,7 +214,8 @@ def plan() -> Plan:
     )
     slow = tuple(Neighbor(f"slow{n}", f"{BAD}.{n}", 65003, passive=True) for n in range(100, 105))
     good = Neighbor("good", GOOD, 65002, hold_time=HOLD)
-    to_ours = Neighbor("ours", "10.8.0.1", 65001, hold_time=HOLD)
+    # One of the two dials, so that no collision of their own is resolved while others misbehave.
+    to_ours = Neighbor("ours", "10.8.0.1", 65001, hold_time=HOLD, passive=True)
     addresses = tuple(f"{BAD}.{n}/24" for n in (*range(2, 2 + len(CASES)), *range(99, 105), 200))
     return Plan(
         "bad-peers",

@@ -81,6 +81,9 @@ def write(folder: RunFolder) -> Path:
     evidence = list(folder.evidence())
     tests, loose = _tests(folder, run, evidence)
     everything = [*loose, *(shown for test in tests for shown in test.shown)]
+    tables = [shown for shown in everything if shown.kind == "table"]
+    topology = _leading(everything, Topology)
+    flagship = topology.item.title if topology is not None else None
     page = _environment().get_template("page.html").render(
         run=run,
         when=_when(run.started),
@@ -94,14 +97,15 @@ def write(folder: RunFolder) -> Path:
         anchors={test.result.nodeid: test.anchor for test in tests},
         files=_by_file(tests),
         loose=[shown for shown in loose if shown.kind != "topology"],
-        topology=_leading(everything, Topology),
-        tables=[shown for shown in everything if shown.kind == "table"],
+        topology=topology,
+        tables=tables,
+        table_lines=_table_lines(tables),
         load=_story_chart(everything, Spread),
         failover=_story_chart(everything, Failover),
         outages=_story_chart(everything, Outages),
         grids=[shown for shown in everything if shown.kind == "grid"],
-        bringup=_leading(everything, Stages),
-        sessions=_leading(everything, Timeline),
+        bringup=_leading(everything, Stages, flagship),
+        sessions=_leading(everything, Timeline, flagship),
         style=Markup(palette.css() + _source("style.css") + svg.rules()),
         script=Markup(_source("page.js")),
     )  # fmt: skip
@@ -212,12 +216,32 @@ def _size(octets: float) -> str:
     return f"{octets:.3g} GB"
 
 
-def _leading(everything: list[Shown], kind: type[Any]) -> Shown | None:
-    """The item that opens a chapter: the largest topology, else the first of its kind."""
+def _leading(everything: list[Shown], kind: type[Any], lab: str | None = None) -> Shown | None:
+    """The item that opens a chapter: the topology with most tunnels, then nodes; else the first of its kind, that of ``lab`` if there."""
     found = [shown for shown in everything if isinstance(shown.item, kind)]
     if kind is Topology:
-        return max(found, key=lambda shown: len(shown.item.nodes), default=None)  # type: ignore[union-attr]
-    return found[0] if found else None
+        sizes = {id(shown): (len(shown.item.tunnels), len(shown.item.nodes)) for shown in found}  # type: ignore[union-attr]
+        return max(found, key=lambda shown: sizes[id(shown)], default=None)
+    own = [shown for shown in found if lab is not None and shown.item.title.startswith(f"{lab}:")]
+    return next(iter([*own, *found]), None)
+
+
+@dataclass(frozen=True, slots=True)
+class TableLine:
+    """A route table in the list of all: the first that came out so, and how often it came out the same again."""
+
+    first: Shown
+    again: int
+
+
+def _table_lines(tables: list[Shown]) -> list[TableLine]:
+    """Equal tables of one title are one line, the first's; each that differs has its own."""
+    lines: dict[object, list[Shown]] = {}
+    for shown in tables:
+        item = shown.item
+        assert isinstance(item, Table)
+        lines.setdefault((item.title, item.actual) if item.equal else id(item), []).append(shown)
+    return [TableLine(same[0], len(same) - 1) for same in lines.values()]
 
 
 def _story_chart(everything: list[Shown], kind: type[Any]) -> Shown | None:

@@ -24,6 +24,8 @@ from harness.plan import Tunnel
 
 GUARD_METRIC = 0x7FFFFFFF
 _EVERY_PROTOCOL = 3  # ETH_P_ALL
+_QUEUE = 5000
+"""Packets that wait for charon in its TUN device: the kernel's 500 are a seventh of a second of a lab's load."""
 _COUNTERS = tuple(f"{what}_{way}" for way in ("in", "out") for what in ("bytes", "packets", "errors", "dropped"))
 _IFLA_INFO_KIND, _IFLA_INFO_DATA, _IFLA_XFRM_IF_ID = 1, 2, 2
 
@@ -92,7 +94,8 @@ class Line:
                 f"tunnel {tunnel.name}: charon started without {tunnel.interface}; it could not open /dev/net/tun: "
                 "give the user read and write access to it"
             ) from error
-        self._netlink.transact([switch(self._plane, ifindex, False), rtnl.link_set(ifindex, mtu=tunnel.mtu)])
+        quiet = switch(self._plane, ifindex, False)
+        self._netlink.transact([quiet, rtnl.link_set(ifindex, mtu=tunnel.mtu, queue=_QUEUE)])
         if ipaddress.ip_interface(tunnel.address).version == 4:
             # Neighbour discovery and MLD of an interface that carries no IPv6 would stand in its counters.
             with contextlib.suppress(FileNotFoundError):

@@ -75,6 +75,7 @@ class Ifla(IntEnum):
     IFNAME = 3
     MTU = 4
     MASTER = 10
+    TXQLEN = 13
     OPERSTATE = 16
     LINKINFO = 18
     NET_NS_FD = 28
@@ -244,8 +245,9 @@ def link_set(
     mac: str | None = None,
     name: str | None = None,
     carrier: bool | None = None,
+    queue: int | None = None,
 ) -> Request:
-    """Changes a link; ``master`` 0 takes it out of its bridge; ``carrier`` only where the driver lets it (tun)."""
+    """Changes a link; ``master`` 0 takes it out of its bridge; ``carrier`` only where the driver lets it (tun); ``queue`` in packets."""
     body = IFINFO.pack(socket.AF_UNSPEC, 0, ifindex, IFF_UP if up else 0, 0 if up is None else IFF_UP)
     words = [] if up is None else ["up" if up else "down"]
     if master is not None:
@@ -263,6 +265,9 @@ def link_set(
     if carrier is not None:
         body += u8(Ifla.CARRIER, carrier)
         words.append(f"carrier {'on' if carrier else 'off'}")
+    if queue is not None:
+        body += u32(Ifla.TXQLEN, queue)
+        words.append(f"queue {queue}")
     return Request(f"set link {ifindex} {' '.join(words)}", Rtm.NEWLINK, Flag.ACK, body)
 
 

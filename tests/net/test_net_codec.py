@@ -74,7 +74,8 @@ def test_veth(name: str, peer: str, ifindex: int, peer_ifindex: int, mac: str, p
 @few
 @given(indexes, st.one_of(st.none(), st.booleans()), st.integers(0, 2**31), macs, names)
 def test_link_set(ifindex: int, up: bool | None, master: int, mac: str, name: str) -> None:
-    message = parsed(ifinfmsg, rtnl.link_set(ifindex, up=up, master=master, mac=mac, name=name))
+    message = parsed(ifinfmsg, rtnl.link_set(ifindex, up=up, master=master, mac=mac, name=name, queue=5000))
+    assert message.get("txqlen") == 5000
     assert (message["index"], message.get("master"), message.get("address")) == (ifindex, master, mac)
     assert message.get("ifname") == name
     assert (message["flags"] & 1, message["change"]) == (int(bool(up)), 0 if up is None else 1)

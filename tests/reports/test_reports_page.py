@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from reports import page, svg
-from reports.model import Attachment, Evidence, Item, Result, Run, RunFolder, Values
+from reports.model import Attachment, Evidence, Item, Result, Run, RunFolder, Table, Values
 from tests.reports import example_run
 from tests.reports.example_items import grid, sequence
 
@@ -242,6 +242,17 @@ def test_a_grid_has_its_cells_and_its_note(tmp_path: Path) -> None:
         "← from the data centre",
     ):
         assert words in text
+
+
+def test_tables_that_came_out_alike_are_one_line_and_each_that_differs_is_its_own(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path / "r")
+    right, wrong = (("10.0.0.0/8",),), (("11.0.0.0/8",),)
+    for rows in (right, right, wrong, right, wrong):
+        folder.add(Table("Table 9", "gw1", ("Block",), right, rows, rows == right), "labs/test_a.py::test_x")
+    text = Document(page.write(folder).read_text()).text
+    index = text.partition("Each line leads to")[2].partition("Tests and evidence")[0]
+    assert (index.count("3 times 1 entry, all equal"), index.count("2 rows differ")) == (1, 2)
+    assert "3 of 5 route tables" in text
 
 
 def test_a_sequence_is_drawn_with_its_fields_and_its_capture(tmp_path: Path) -> None:
