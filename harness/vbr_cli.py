@@ -12,7 +12,7 @@ import getpass
 import json
 import socket
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
@@ -239,8 +239,7 @@ def events(
     as_json: Json = False,
 ) -> None:
     """The console's events of the BGP peers, and what became of them."""
-    for event in _happened(lab, follow_, "event"):
-        typer.echo(json.dumps(event) if as_json else _event_line(event))
+    _tell_happened(lab, follow_, "event", json.dumps if as_json else _event_line)
 
 
 @app.command()
@@ -250,23 +249,23 @@ def alerts(
     as_json: Json = False,
 ) -> None:
     """The alerts that the rules raised, and their delivery."""
-    for alert in _happened(lab, follow_, "alert"):
-        typer.echo(json.dumps(alert) if as_json else _alert_line(alert))
+    _tell_happened(lab, follow_, "alert", json.dumps if as_json else _alert_line)
 
 
-def _happened(lab: str | None, follow_: bool, kind: str) -> Iterator[dict[str, Any]]:
-    """Those so far, then, if asked, each new one; ends with the lab, or quietly with Ctrl-C."""
+def _tell_happened(lab: str | None, follow_: bool, kind: str, line: Callable[[dict[str, Any]], str]) -> None:
+    """Prints those so far; if asked, each new one too, until the lab ends, or quietly until Ctrl-C, also one in the midst of a line."""
     if not follow_:
         found = _ask(lab, f"{kind}s")
         if not found:
             typer.echo(f"no {kind}s so far", err=True)
-        yield from found
+        for one in found:
+            typer.echo(line(one))
         return
     try:
         with _connection(lab) as connection:
             for event in follow(connection):
                 if event["type"] == kind:
-                    yield event["shown"]
+                    typer.echo(line(event["shown"]))
     except (KeyboardInterrupt, ConnectionError):
         raise typer.Exit(0) from None
 
