@@ -72,7 +72,7 @@ async def carries_on(lab: Lab, number: int) -> None:
     """The connection works by itself: its session, its table, its line."""
     expected = document.TABLE_4[number]
     assert await lab[f"vpn{number}"].route_table(like=expected, within=5.0) == expected
-    assert lab.lines()[f"vpn{number}"]
+    assert await lab.until(lambda: lab.lines()[f"vpn{number}"], within=5.0)
 
 
 @pytest.mark.spec("ECMP-31", "ECMP-10")
