@@ -57,6 +57,8 @@ GATEWAY_WIRING = IPv4Network("198.19.0.0/16")
 assert GATEWAY_WIRING.subnet_of(WIRING)
 #: LOCAL_PREF inside a gateway, and the MED that a data centre is told, of the primary and the secondary tunnel (VPN-13).
 LOCAL_PREFERENCES = (200, 100)
+#: The VPC's own blocks, over what comes round by way of a data centre: else whichever came first would stay.
+OWN_PREFERENCE = 300
 METRICS = (100, 200)
 #: The first number of the kernel tables that stand for custom route tables.
 FIRST_TABLE = 1000
@@ -255,7 +257,13 @@ def _hub(cloud: _Cloud, gateway: VpnGateway) -> Node:
     estate, name = cloud.estate, hub(gateway.name)
     asn = local_asn_of(estate, gateway.name)
     neighbors = [
-        cloud.neighbor(name, gateway.name, cloud.asns[gateway.name], local_asn=cloud.asns[name]),
+        cloud.neighbor(
+            name,
+            gateway.name,
+            cloud.asns[gateway.name],
+            local_asn=cloud.asns[name],
+            import_=(Rule("permit", local_pref=OWN_PREFERENCE),),
+        ),
         *(cloud.neighbor(name, tunnel.node, asn, next_hop_self=True) for _, tunnel in tunnels_of(estate, gateway.name)),
     ]
     identifier = bgp_identifier(neighbor.local_address or "" for neighbor in neighbors)
