@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
+import socket
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -129,7 +130,8 @@ async def _port_by(lab: Lab, router: str, entry: str, source: str, destination: 
     # Each flow has a range of its own: two may leave from one address.
     first = 100 * (to - _TO_PORT) + 20000
     for port in itertools.count(first):
-        flow = ("ipproto", "udp", "sport", str(port), "dport", str(to))
+        # By number: a bare Debian has no /etc/protocols.
+        flow = ("ipproto", str(int(socket.IPPROTO_UDP)), "sport", str(port), "dport", str(to))
         found = await lab[router].run("ip", "route", "get", destination, "from", source, "iif", entry, *flow)
         if f" dev {wanted} " in found.output:
             return port

@@ -6,6 +6,8 @@ VBR-3). The circuits run over bridging devices and BFD (3 x 300 ms) watches them
 
 from __future__ import annotations
 
+import socket
+
 import pytest
 
 from harness.cloud.vbr import Line
@@ -74,7 +76,7 @@ async def test_two_circuits_share_and_stand_in_for_each_other(fresh_vbr: Broken)
 
 async def way_of(lab: Lab, port: int) -> str:
     """By which circuit the VBR's kernel sends a flow with this source port to the data centre."""
-    flow = ("ipproto", "tcp", "sport", str(port), "dport", "80")
+    flow = ("ipproto", str(int(socket.IPPROTO_TCP)), "sport", str(port), "dport", "80")
     route = await lab["vbr"].run("ip", "route", "get", "192.168.1.10", "from", ECS, "iif", "vpc", *flow)
     assert route, route.output
     return route.output.split(" dev ")[1].split()[0]
