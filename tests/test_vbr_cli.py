@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -186,6 +187,8 @@ class TestInALab:
     @pytest.mark.spec("VBR-22", "VBR-23")
     def test_a_cut_line_is_an_event_and_an_alert(self, up: Terminal) -> None:
         """A follower in a third terminal hears of it as it happens, and that it is over."""
+        if shutil.which("ip") is None:
+            pytest.skip("ip is not installed: apt install --no-install-recommends iproute2")
         before = vbrlab("vbr", "events", "--lab", f"vbr-cli-{up.pid}")
         assert (before.stdout, before.stderr) == ("", "no events so far\n")
         follower = Terminal([*VBRLAB, "vbr", "events", "--follow", "--lab", f"vbr-cli-{up.pid}"])
