@@ -21,12 +21,11 @@ from harness.cloud.document_tunnel_forms import (
     REGIONS,
     CustomerGatewayForm,
     DataCentreForm,
-    Expected,
     IkeForm,
     IpsecForm,
     TunnelTimersForm,
     VSwitchForm,
-    devices_of,
+    data_centre,
     network_of,
     regional,
     vpc_of,
@@ -36,7 +35,6 @@ from harness.cloud.keys import random_key
 from harness.cloud.resources import (
     SUPPORTED_ZONES,
     CustomerGateway,
-    DataCentre,
     Estate,
     InterRegionConnection,
     IpsecConnection,
@@ -47,9 +45,6 @@ from harness.cloud.resources import (
 from harness.cloud.rules import validate
 from harness.cloud.vpn import DEFAULT_LOCAL_ASN
 from harness.cloud.vpn_site_rules import CABLED_NAME
-
-#: The ASN of a data centre whose customer gateway has none.
-DATA_CENTRE_ASN = 65001
 
 
 class VpcForm(Form):
@@ -150,7 +145,7 @@ def build(form: EcmpForm) -> Built[Estate]:
         tuple(routers),
         tuple(CustomerGateway(each.name, each.address, each.asn) for each in form.customer_gateways),
         connections,
-        (_data_centre(form, connections),),
+        (data_centre(form.data_centre, form.customer_gateways, ((each.name, 0, each) for each in connections)),),
         (
             VpcConnection(
                 "VPC-connection",
@@ -213,32 +208,6 @@ def _connections(form: EcmpForm, region: Region) -> Iterator[IpsecConnection]:
             advertise=each.advertise,
             routes=tuple(each.routes),
         )
-
-
-def _data_centre(form: EcmpForm, connections: tuple[IpsecConnection, ...]) -> DataCentre:
-    customers = {gateway.name: gateway for gateway in form.customer_gateways}
-    expected = []
-    for each in connections:
-        customer = customers.get(each.customer_gateway)
-        if customer is not None:
-            expected.append(
-                Expected(
-                    connection=each.name,
-                    part=0,
-                    customer_address=customer.address,
-                    asn=DATA_CENTRE_ASN if customer.asn is None else customer.asn,
-                    gateway_address=each.gateway_address,
-                    tunnel_cidr=each.tunnel_cidr,
-                    local_bgp_address=each.local_bgp_address,
-                    local_asn=each.local_asn,
-                    key=each.key,
-                    ike=each.ike,
-                    esp=each.esp,
-                )
-            )
-    centre = form.data_centre
-    devices = devices_of(centre, expected)
-    return DataCentre(centre.name, tuple(centre.blocks), centre.lan, devices, centre.asn, centre.mesh)
 
 
 def _findings(form: EcmpForm, estate: Estate) -> Iterator[Finding]:

@@ -5,16 +5,18 @@ Which values are legal is for ``harness.cloud.rules`` and ``harness.cloud.vpn_ru
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Iterable, Sequence
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 from pydantic import Field
 
 from harness.cloud.document_shape import Form
-from harness.cloud.resources import Ecs, GatewayDevice, Region, Timers, Vpc, VSwitch
+from harness.cloud.resources import DataCentre, Ecs, GatewayDevice, Region, Timers, Vpc, VSwitch
 from harness.plan import Esp, Ike
+
+#: The ASN of a data centre whose customer gateway has none.
+DATA_CENTRE_ASN = 65001
 
 Encryption = Literal["aes", "aes192", "aes256", "3des"]
 Integrity = Literal["md5", "sha1", "sha256", "sha384", "sha512"]
@@ -111,20 +113,25 @@ class DataCentreForm(Form):
     devices: list[DeviceForm] = Field([], description="devices that differ from the defaults", max_length=64)
 
 
-class Expected(Form):
-    """What the cloud's side expects of the device at a tunnel's other end."""
+class CloudEnd(Protocol):
+    """The cloud's end of a tunnel, which is what it expects of the device: an IPsec connection, or a tunnel of one."""
 
-    connection: str
-    part: int
-    customer_address: str
-    asn: int
-    gateway_address: str
-    tunnel_cidr: str | None
-    local_bgp_address: str | None
-    local_asn: int
-    key: str = Field(repr=False)
-    ike: Any
-    esp: Any
+    @property
+    def customer_gateway(self) -> str | None: ...
+    @property
+    def gateway_address(self) -> str: ...
+    @property
+    def tunnel_cidr(self) -> str | None: ...
+    @property
+    def local_bgp_address(self) -> str | None: ...
+    @property
+    def local_asn(self) -> int: ...
+    @property
+    def key(self) -> str: ...
+    @property
+    def ike(self) -> Ike: ...
+    @property
+    def esp(self) -> Esp: ...
 
 
 def regional(text: str) -> Region:
@@ -147,34 +154,51 @@ def vpc_of(name: str, region: Region, cidr: str, vswitches: Sequence[VSwitchForm
     return Vpc(name, region, cidr, switches, tuple(instances))
 
 
-def devices_of(form: DataCentreForm, tunnels: Sequence[Expected]) -> tuple[GatewayDevice, ...]:
-    """A device for each tunnel, as the cloud expects it but for what the form says of it."""
-    told = {(device.connection, device.tunnel): device for device in form.devices}
+def data_centre(
+    form: DataCentreForm, customers: Sequence[CustomerGatewayForm], ends: Iterable[tuple[str, int, CloudEnd]]
+) -> DataCentre:
+    """The data centre with a device for each end: (its connection, 0 for the primary or only tunnel, else 1, the end)."""
+    gateways = {customer.name: customer for customer in customers}
+    known = [end for end in ends if (end[2].customer_gateway or "") in gateways]
     lan = network_of(form.lan) or IPv4Network("192.168.50.0/24")
-    own = DeviceForm(connection="")
-    found = []
-    for number, tunnel in enumerate(tunnels, 1):
-        differs = told.get((tunnel.connection, ("primary", "secondary")[min(tunnel.part, 1)]), own)
-        near, far = _ends(tunnel)
-        asn = tunnel.asn if differs.asn is None else differs.asn
-        device = GatewayDevice(
-            name=differs.name or f"gw{number}",
-            public_address=tunnel.customer_address,
-            provider_next_hop=f"192.0.2.{1 + (169 + number) % 252}",
-            private_address=_host(lan, 10 + number),
-            clients_next_hop=_host(lan, 130 + number),
-            gateway_address=differs.gateway_address or tunnel.gateway_address,
-            tunnel_address=far,
-            neighbor=near,
-            key=tunnel.key if differs.pre_shared_key is None else differs.pre_shared_key,
-            asn=asn,
-            neighbor_asn=tunnel.local_asn if differs.neighbor_asn is None else differs.neighbor_asn,
-            networks=tuple((*form.blocks, *differs.blocks) if differs.networks is None else differs.networks),
-            ike=tunnel.ike if differs.ike is None else differs.ike.value(),
-            esp=tunnel.esp if differs.ipsec is None else differs.ipsec.value(),
-        )
-        found.append(replace(device, blocks=tuple(differs.blocks)))
-    return tuple(found)
+    devices = [
+        _device(form, lan, number, connection, part, end, gateways[end.customer_gateway or ""])
+        for number, (connection, part, end) in enumerate(known, 1)
+    ]
+    return DataCentre(form.name, tuple(form.blocks), form.lan, tuple(devices), form.asn, form.mesh)
+
+
+def _device(
+    form: DataCentreForm,
+    lan: IPv4Network,
+    number: int,
+    connection: str,
+    part: int,
+    end: CloudEnd,
+    customer: CustomerGatewayForm,
+) -> GatewayDevice:
+    """The device at the other end, as the cloud expects it but for what the form says of it."""
+    told = {(device.connection, device.tunnel): device for device in form.devices}
+    differs = told.get((connection, ("primary", "secondary")[min(part, 1)]), DeviceForm(connection=""))
+    expected_asn = DATA_CENTRE_ASN if customer.asn is None else customer.asn
+    near, far = _ends(end)
+    return GatewayDevice(
+        name=differs.name or f"gw{number}",
+        public_address=customer.address,
+        provider_next_hop=f"192.0.2.{1 + (169 + number) % 252}",
+        private_address=_host(lan, 10 + number),
+        clients_next_hop=_host(lan, 130 + number),
+        gateway_address=differs.gateway_address or end.gateway_address,
+        tunnel_address=far,
+        neighbor=near,
+        key=end.key if differs.pre_shared_key is None else differs.pre_shared_key,
+        asn=expected_asn if differs.asn is None else differs.asn,
+        neighbor_asn=end.local_asn if differs.neighbor_asn is None else differs.neighbor_asn,
+        networks=tuple((*form.blocks, *differs.blocks) if differs.networks is None else differs.networks),
+        ike=end.ike if differs.ike is None else differs.ike.value(),
+        esp=end.esp if differs.ipsec is None else differs.ipsec.value(),
+        blocks=tuple(differs.blocks),
+    )
 
 
 def network_of(text: str) -> IPv4Network | None:
@@ -185,7 +209,7 @@ def network_of(text: str) -> IPv4Network | None:
         return None
 
 
-def _ends(tunnel: Expected) -> tuple[str, str]:
+def _ends(tunnel: CloudEnd) -> tuple[str, str]:
     """The cloud's address in the tunnel, and the device's with its prefix; made ones where what is written makes none."""
     try:
         block = IPv4Network(tunnel.tunnel_cidr or "")

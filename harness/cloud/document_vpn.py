@@ -6,7 +6,7 @@ addresses that the cloud assigns, and at the other end of each tunnel a device t
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import date
 from typing import Literal
 
@@ -22,18 +22,17 @@ from harness.cloud.document_tunnel_forms import (
     REGIONS,
     CustomerGatewayForm,
     DataCentreForm,
-    Expected,
     IkeForm,
     IpsecForm,
     TunnelTimersForm,
     VSwitchForm,
-    devices_of,
+    data_centre,
     regional,
     vpc_of,
 )
 from harness.cloud.findings import Finding
 from harness.cloud.keys import random_key
-from harness.cloud.resources import CustomerGateway, DataCentre, Region, Vpc
+from harness.cloud.resources import CustomerGateway, Region, Vpc
 from harness.cloud.vpn import (
     BGP_ROUTES_OF_A_GATEWAY,
     DEFAULT_LOCAL_ASN,
@@ -50,9 +49,6 @@ from harness.cloud.vpn import (
     tunnel_words,
 )
 from harness.cloud.vpn_rules import validate
-
-#: The ASN of a data centre whose customer gateway has none.
-DATA_CENTRE_ASN = 65001
 
 
 class RouteForm(Form):
@@ -189,7 +185,7 @@ def build(form: VpnForm) -> Built[VpnEstate]:
         ),
         tuple(CustomerGateway(each.name, each.address, each.asn) for each in form.customer_gateways),
         connections,
-        (_data_centre(form, connections),),
+        (data_centre(form.data_centre, form.customer_gateways, _ends_of(connections)),),
         tuple(
             CustomRouteTable(table.name, vpc.name, tuple(table.vswitches), tuple(_routes(form, vpc, table.routes)))
             for vpc in form.vpcs
@@ -242,33 +238,10 @@ def _connections(form: VpnForm) -> Iterator[VpnConnection]:
         )
 
 
-def _data_centre(form: VpnForm, connections: tuple[VpnConnection, ...]) -> DataCentre:
-    customers = {gateway.name: gateway for gateway in form.customer_gateways}
-    expected = []
+def _ends_of(connections: Iterable[VpnConnection]) -> Iterator[tuple[str, int, VpnTunnel]]:
     for connection in connections:
         for part, tunnel in enumerate(connection.tunnels):
-            customer = customers.get(tunnel.customer_gateway or "")
-            if customer is None:
-                continue
-            expected.append(
-                Expected(
-                    connection=connection.name,
-                    part=part,
-                    customer_address=customer.address,
-                    asn=DATA_CENTRE_ASN if customer.asn is None else customer.asn,
-                    gateway_address=tunnel.gateway_address,
-                    tunnel_cidr=tunnel.tunnel_cidr,
-                    local_bgp_address=tunnel.local_bgp_address,
-                    local_asn=tunnel.local_asn,
-                    key=tunnel.key,
-                    ike=tunnel.ike,
-                    esp=tunnel.esp,
-                )
-            )
-    centre = form.data_centre
-    return DataCentre(
-        centre.name, tuple(centre.blocks), centre.lan, devices_of(centre, expected), centre.asn, centre.mesh
-    )
+            yield connection.name, part, tunnel
 
 
 def _day(text: str) -> date | None:
