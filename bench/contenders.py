@@ -77,12 +77,11 @@ Commands = Callable[[Self], list[list[str]]]
 
 @dataclass(frozen=True, slots=True)
 class Contender:
-    """``programs`` must be there; ``installs``: whether routes go into the kernel."""
+    """``programs`` must be there."""
 
     name: str
     commands: Commands
     programs: tuple[str, ...] = ()
-    installs: bool = True
 
     def start(self, node: Namespace, what: Self) -> Running:
         """Begins to listen; whether it does already, the caller finds out by dialling."""
@@ -206,6 +205,6 @@ CONTENDERS = {
         Contender("ours", _ours),
         Contender("BIRD", _bird, ("bird",)),
         Contender("FRR", _frr, ("zebra", "bgpd")),
-        Contender("GoBGP", _gobgp, ("gobgpd",), installs=False),
+        Contender("GoBGP", _gobgp, ("gobgpd",)),
     )
 }

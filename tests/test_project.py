@@ -22,7 +22,8 @@ PACKAGES = ("harness", "topologies", "reports", "labs", "bench")
 # ------------------------------------------------------------------------------------------------------- who may import whom
 
 NETLINK = tuple(
-    f"harness.net.{leaf}" for leaf in ("rtnl", "background", "requests", "records", "monitor", "echo_filter", "fib")
+    f"harness.net.{leaf}"
+    for leaf in ("rtnl", "background", "requests", "route_encoder", "records", "monitor", "echo_filter", "fib")
 )
 MININET = tuple(f"harness.net.{door}" for door in ("mininet", "mn_command", "plan_topo"))
 SPEAKER_MAY = ("harness.control", *NETLINK)

@@ -186,7 +186,7 @@ class Speaker(Neighborhood):
         if fib is not None:
             selections = self.tables[family].selections
             gone = [route.prefix for route in fib.installed() if route.prefix not in selections]
-            self._tell_written(family, fib.apply([(prefix, ()) for prefix in gone]))
+            self._tell_written(family, fib.write({(): gone}))
 
     def _announce(self, end: float) -> bool:
         """A piece to each neighbour in turn until ``end``; the next time begins with the one whose turn it then is."""

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 
-from harness.net.requests import RouteEncoder
+from harness.net.route_encoder import RouteEncoder
 from harness.net.rtnl import Failure, Rtnl
 
 AT_ONCE = 512

@@ -19,10 +19,10 @@ from harness.net.requests import (
     TABLE_MAIN,
     Protocol,
     Resilient,
-    RouteEncoder,
     nexthop_del,
     nexthop_group,
 )
+from harness.net.route_encoder import RouteEncoder
 from harness.net.rtnl import Rtnl
 
 _ABSENT_ID = 0x7FFFFFFF

@@ -20,7 +20,8 @@ from enum import Enum
 from typing import NamedTuple, Self
 
 from harness.net.records import NexthopInfo, RouteInfo
-from harness.net.requests import TABLE_MAIN, Protocol, Resilient, RouteEncoder
+from harness.net.requests import TABLE_MAIN, Protocol, Resilient
+from harness.net.route_encoder import RouteEncoder
 from harness.net.rtnl import Rtnl
 
 
@@ -108,16 +109,9 @@ class Fib(ABC):
         self._rtnl = rtnl
         self._encode = RouteEncoder(family, metric=settings.metric, protocol=settings.protocol, table=settings.table)
 
-    def apply(self, changes: Sequence[tuple[bytes, Ways]]) -> Written:
-        """Writes a batch, each prefix at most once; no ways: the route is removed. What already is so costs nothing."""
-        by_ways: dict[Ways, list[bytes]] = {}
-        for prefix, ways in changes:
-            by_ways.setdefault(ways, []).append(prefix)
-        return self.write(by_ways)
-
     @abstractmethod
     def write(self, by_ways: Mapping[Ways, Sequence[bytes]]) -> Written:
-        """:meth:`apply`, the prefixes of equal ways together."""
+        """Writes a batch, each prefix at most once; no ways: the route is removed. What already is so costs nothing."""
 
     @abstractmethod
     def adopt(self) -> int:

@@ -9,19 +9,16 @@ from __future__ import annotations
 import ipaddress
 import socket
 import struct
-from array import array
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Address, IPv6Interface, IPv6Network
 
-from harness.net.netlink import HEADER, Flag, Request, attribute, nested, text, u8, u16, u32
+from harness.net.netlink import Flag, Request, attribute, nested, text, u8, u16, u32
 
 Address = IPv4Address | IPv6Address
 Interface = IPv4Interface | IPv6Interface
 Network = IPv4Network | IPv6Network
-
-_SEQUENCE_AT = 8  # in the header of a netlink message
 
 IFINFO = struct.Struct("=BxHiII")
 IFADDR = struct.Struct("=BBBBI")
@@ -441,72 +438,6 @@ def _multipath_hop(family: int, hop: Hop) -> bytes:
     inner = b"" if hop.gateway is None else _gateway(family, hop.gateway)
     flags = RTNH_F_ONLINK if hop.onlink else 0
     return RTNEXTHOP.pack(RTNEXTHOP.size + len(inner), flags, hop.weight - 1, hop.ifindex) + inner
-
-
-def route_bytes(
-    family: int,
-    prefix_length: int,
-    packed: bytes,
-    nhid: int | None,
-    *,
-    metric: int,
-    protocol: int = Protocol.BGP,
-    table: int = TABLE_MAIN,
-) -> bytes:
-    """The body of a route by nexthop id: ``packed`` is the whole address (4 or 16 octets), host bits clear.
-
-    With ``nhid`` None: for its deletion.
-    """
-    return RouteEncoder(family, metric=metric, protocol=protocol, table=table)(bytes((prefix_length,)) + packed, nhid)
-
-
-class RouteEncoder:
-    """Encodes routes that differ only in prefix and nexthop id: what a BGP speaker writes by the hundred thousand.
-
-    RTM_NEWROUTE with an id, RTM_DELROUTE with None. A prefix is given in the NLRI form of RFC 4271 section 4.3: length octet, then the
-    address, which may be cut after its last significant octet; it is filled with zeros.
-    """
-
-    __slots__ = ("_delete", "_length_at", "_replace", "_size")
-
-    def __init__(self, family: int, *, metric: int, protocol: int = Protocol.BGP, table: int = TABLE_MAIN) -> None:
-        self._size = 4 if family == socket.AF_INET else 16
-        low = table if table < 256 else 0
-        destination = struct.pack("=HH", 4 + self._size, Rta.DST) + bytes(self._size)
-        tail = u32(Rta.PRIORITY, metric) + (u32(Rta.TABLE, table) if table > 255 else b"")
-        new = RTMSG.pack(family, 0, 0, 0, low, protocol, Scope.UNIVERSE, RouteKind.UNICAST, 0)
-        old = RTMSG.pack(family, 0, 0, 0, low, protocol, Scope.NOWHERE, 0, 0)
-        self._replace = new + destination + tail
-        self._delete = old + destination + tail
-        self._length_at = HEADER.size + 1
-
-    def __call__(self, prefix: bytes, nhid: int | None) -> bytes:
-        """The body of one message."""
-        whole = self.messages([prefix], nhid, 0)
-        return bytes(whole[HEADER.size :])
-
-    def messages(self, prefixes: Sequence[bytes], nhid: int | None, first: int) -> bytearray:
-        """Whole messages, one after the other, numbered from ``first``; the last one asks for an acknowledgement.
-
-        They are alike but for a few octets, so one is repeated and each of those octets is filled in as a column: 0.3 us a route.
-        """
-        kind, flags, body = Rtm.DELROUTE, Flag.REQUEST, self._delete
-        if nhid is not None:
-            kind, flags = Rtm.NEWROUTE, Flag.REQUEST | Flag.CREATE | Flag.REPLACE
-            body = self._replace + u32(Rta.NH_ID, nhid)
-        step, count = HEADER.size + len(body), len(prefixes)
-        out = bytearray((HEADER.pack(step, kind, flags, 0, 0) + body) * count)
-        width = 1 + self._size
-        octets = b"".join([prefix.ljust(width, b"\0") for prefix in prefixes])
-        out[self._length_at :: step] = octets[::width]
-        address_at = HEADER.size + RTMSG.size + 4
-        for number in range(self._size):
-            out[address_at + number :: step] = octets[1 + number :: width]
-        numbers = array("I", range(first, first + count)).tobytes()
-        for number in range(4):
-            out[_SEQUENCE_AT + number :: step] = numbers[number::4]
-        HEADER.pack_into(out, (count - 1) * step, step, kind, flags | Flag.ACK, first + count - 1, 0)
-        return out
 
 
 def nexthop(

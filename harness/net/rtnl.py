@@ -41,7 +41,6 @@ from harness.net.requests import (
     Network,
     Protocol,
     Resilient,
-    RouteEncoder,
     RouteKind,
     Rtm,
     Scope,
@@ -56,12 +55,12 @@ from harness.net.requests import (
     nexthop_del,
     nexthop_group,
     route,
-    route_bytes,
     route_del,
     rule,
     token_bucket,
     veth,
 )
+from harness.net.route_encoder import RouteEncoder
 
 __all__ = [
     "Address",
@@ -78,7 +77,6 @@ __all__ = [
     "Protocol",
     "Request",
     "Resilient",
-    "RouteEncoder",
     "RouteInfo",
     "RouteKind",
     "Rtnl",
@@ -95,7 +93,6 @@ __all__ = [
     "nexthop_group",
     "open_socket",
     "route",
-    "route_bytes",
     "route_del",
     "rule",
     "token_bucket",

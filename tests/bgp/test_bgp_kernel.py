@@ -16,6 +16,7 @@ from harness.net.fib import Loss
 from harness.net.monitor import Overrun
 from harness.net.namespace import Namespace, NamespaceError
 from harness.net.rtnl import Rtnl
+from tests.net.batches import apply
 
 pytestmark = pytest.mark.root
 
@@ -75,7 +76,7 @@ async def told() -> AsyncIterator[Told]:
 def write(told: Told) -> None:
     resolved = told.kernel.resolve(HOP)
     assert resolved is not None
-    assert told.kernel.fibs[V4].apply([(NET, resolved.ways)]).failed == []
+    assert apply(told.kernel.fibs[V4], [(NET, resolved.ways)]).failed == []
 
 
 async def test_own_writes_are_not_news(told: Told) -> None:

@@ -16,6 +16,7 @@ from harness.net.monitor import Change, Group, Monitor
 from harness.net.namespace import Namespace, NamespaceError
 from harness.net.records import NexthopInfo, RouteInfo
 from harness.net.rtnl import Protocol, Rtnl
+from tests.net.batches import apply
 
 pytestmark = pytest.mark.root
 
@@ -84,10 +85,10 @@ def via(*links: int) -> list[str]:
 
 
 def test_what_is_applied_is_what_the_kernel_has(router: Router, fib: Fib) -> None:
-    assert fib.apply([(p, ways(0, 1, 2)) for p in PREFIXES]).installed == PREFIXES
+    assert apply(fib, [(p, ways(0, 1, 2)) for p in PREFIXES]).installed == PREFIXES
     assert router.routes() == dict.fromkeys(NAMES, via(0, 1, 2))
-    assert not fib.apply([(p, ways(2, 1, 0)) for p in PREFIXES])
-    written = fib.apply([(PREFIXES[0], ways(1)), (PREFIXES[1], ()), (PREFIXES[2], ways(1, 2))])
+    assert not apply(fib, [(p, ways(2, 1, 0)) for p in PREFIXES])
+    written = apply(fib, [(PREFIXES[0], ways(1)), (PREFIXES[1], ()), (PREFIXES[2], ways(1, 2))])
     assert (sorted(written.installed), written.removed) == ([PREFIXES[0], PREFIXES[2]], [PREFIXES[1]])
     assert router.routes() == {NAMES[0]: via(1), NAMES[2]: via(1, 2), NAMES[3]: via(0, 1, 2)}
     assert {row.prefix: sorted(w.ifindex for w in row.ways) for row in fib.installed()} == {
@@ -103,9 +104,9 @@ def test_what_is_applied_is_what_the_kernel_has(router: Router, fib: Fib) -> Non
 
 @pytest.mark.spec("ECMP-18")
 def test_one_gateway_three_times_is_three_ways(router: Router, fib: Fib) -> None:
-    fib.apply([(PREFIXES[0], ways(0, 0, 0))])
+    apply(fib, [(PREFIXES[0], ways(0, 0, 0))])
     assert router.routes() == {NAMES[0]: via(0, 0, 0)}
-    fib.apply([(PREFIXES[0], ways(0, 0, 1))])
+    apply(fib, [(PREFIXES[0], ways(0, 0, 1))])
     assert router.routes() == {NAMES[0]: via(0, 0, 1)}
 
 
@@ -113,10 +114,10 @@ def test_one_gateway_three_times_is_three_ways(router: Router, fib: Fib) -> None
 @pytest.mark.parametrize("kind", [GroupKind.RESILIENT, GroupKind.PLAIN])
 def test_a_group_keeps_its_id_when_all_its_routes_move_together(router: Router, kind: GroupKind) -> None:
     fib = open_fib(router.rtnl, socket.AF_INET, FibSettings(kind=kind))
-    fib.apply([(p, ways(0, 1, 2)) for p in PREFIXES])
+    apply(fib, [(p, ways(0, 1, 2)) for p in PREFIXES])
     (group,) = router.groups()
     for links in ((0, 2), (0, 1, 2), (1,)):
-        written = fib.apply([(p, ways(*links)) for p in PREFIXES])
+        written = apply(fib, [(p, ways(*links)) for p in PREFIXES])
         assert written.in_place == [group]
         assert written.installed == PREFIXES
         assert router.routes() == dict.fromkeys(NAMES, via(*links))
@@ -125,21 +126,21 @@ def test_a_group_keeps_its_id_when_all_its_routes_move_together(router: Router, 
 
 def test_a_group_is_left_alone_when_only_some_of_its_routes_move(router: Router) -> None:
     fib = open_fib(router.rtnl, socket.AF_INET, FibSettings())
-    fib.apply([(p, ways(0, 1, 2)) for p in PREFIXES])
+    apply(fib, [(p, ways(0, 1, 2)) for p in PREFIXES])
     (group,) = router.groups()
-    written = fib.apply([(p, ways(0, 1)) for p in PREFIXES[:3]])
+    written = apply(fib, [(p, ways(0, 1)) for p in PREFIXES[:3]])
     assert written.in_place == []
     assert len(router.groups()) == 2
     # The last one follows in a later batch: its group is free to be exchanged, and is.
-    assert fib.apply([(PREFIXES[3], ways(0, 1))]).in_place == [group]
+    assert apply(fib, [(PREFIXES[3], ways(0, 1))]).in_place == [group]
     # Withdrawn routes do not hold a group back.
-    assert len(fib.apply([(PREFIXES[0], ()), *((p, ways(2)) for p in PREFIXES[1:])]).in_place) == 2
+    assert len(apply(fib, [(PREFIXES[0], ()), *((p, ways(2)) for p in PREFIXES[1:])]).in_place) == 2
     assert router.routes() == dict.fromkeys(NAMES[1:], via(2))
 
 
 def test_resilient_groups_have_the_timers_asked_for(router: Router) -> None:
     asked = rtnl.Resilient(32, 1.5, 2.0)
-    open_fib(router.rtnl, socket.AF_INET, FibSettings(resilient=asked)).apply([(PREFIXES[0], ways(0, 1))])
+    apply(open_fib(router.rtnl, socket.AF_INET, FibSettings(resilient=asked)), [(PREFIXES[0], ways(0, 1))])
     assert [n.resilient for n in router.rtnl.nexthops() if n.group] == [asked]
 
 
@@ -149,7 +150,7 @@ def test_the_kind_is_the_best_that_the_kernel_has(router: Router, monkeypatch: p
     monkeypatch.setattr(fib_module, "has_resilient_groups", lambda _: False)
     plain = open_fib(router.rtnl, socket.AF_INET, FibSettings())
     assert plain.name == "plain"
-    plain.apply([(PREFIXES[0], ways(0, 1))])
+    apply(plain, [(PREFIXES[0], ways(0, 1))])
     assert [n.resilient for n in router.rtnl.nexthops() if n.group] == [None]
     plain.clear()
     monkeypatch.setattr(fib_module, "has_nexthops", lambda _: False)
@@ -158,43 +159,43 @@ def test_the_kind_is_the_best_that_the_kernel_has(router: Router, monkeypatch: p
 
 @pytest.mark.spec("ECMP-24")
 def test_a_lost_link_is_forgotten_and_written_again(router: Router, fib: Fib) -> None:
-    fib.apply([(PREFIXES[0], ways(0, 1)), (PREFIXES[1], ways(0)), (PREFIXES[2], ways(2))])
+    apply(fib, [(PREFIXES[0], ways(0, 1)), (PREFIXES[1], ways(0)), (PREFIXES[2], ways(2))])
     router.rtnl.transact([rtnl.link_set(FIRST_INDEX, up=False)])
     assert sorted(fib.link_lost(FIRST_INDEX)) == PREFIXES[:2]
-    fib.apply([(PREFIXES[0], ways(1)), (PREFIXES[1], ())])
+    apply(fib, [(PREFIXES[0], ways(1)), (PREFIXES[1], ())])
     assert router.routes() == {NAMES[0]: via(1), NAMES[2]: via(2)}
     assert fib.verify() is None
     router.rtnl.transact([rtnl.link_set(FIRST_INDEX, up=True)])
-    written = fib.apply([(PREFIXES[0], ways(0, 1)), (PREFIXES[1], ways(0))])
+    written = apply(fib, [(PREFIXES[0], ways(0, 1)), (PREFIXES[1], ways(0))])
     assert written.failed == []
     assert router.routes() == {NAMES[0]: via(0, 1), NAMES[1]: via(0), NAMES[2]: via(2)}
 
 
 def test_what_the_kernel_refuses_is_named_and_not_counted(router: Router, fib: Fib) -> None:
     off_link = (Way(bytes((172, 16, 0, 1)), FIRST_INDEX),)
-    written = fib.apply([(PREFIXES[0], off_link), (PREFIXES[1], ways(0))])
+    written = apply(fib, [(PREFIXES[0], off_link), (PREFIXES[1], ways(0))])
     assert [prefix for prefix, _ in written.failed] == [PREFIXES[0]]
     assert written.installed == [PREFIXES[1]]
     assert fib.route(PREFIXES[0]) is None
     assert router.routes() == {NAMES[1]: via(0)}
-    assert fib.apply([(PREFIXES[0], (off_link[0]._replace(onlink=True),))]).installed == [PREFIXES[0]]
+    assert apply(fib, [(PREFIXES[0], (off_link[0]._replace(onlink=True),))]).installed == [PREFIXES[0]]
 
 
 def test_routes_of_others_are_not_touched(router: Router, fib: Fib) -> None:
     router.rtnl.transact([rtnl.route(NAMES[0], gateway="10.0.2.2")])
-    fib.apply([(PREFIXES[0], ways(0))])
+    apply(fib, [(PREFIXES[0], ways(0))])
     fib.clear()
     assert [str(r.prefix) for r in router.rtnl.routes(protocol=Protocol.STATIC)] == [NAMES[0]]
 
 
 def test_missing_routes_are_found_by_comparison(router: Router, fib: Fib) -> None:
-    fib.apply([(p, ways(0, 1)) for p in PREFIXES])
+    apply(fib, [(p, ways(0, 1)) for p in PREFIXES])
     router.rtnl.transact([rtnl.route_del(NAMES[2], metric=20)])
     loss = fib.verify()
     assert loss is not None
     assert loss.prefixes == (PREFIXES[2],)
     assert fib.verify() is None
-    fib.apply([(PREFIXES[2], ways(0, 1))])
+    apply(fib, [(PREFIXES[2], ways(0, 1))])
     assert len(router.routes()) == 4
 
 
@@ -206,8 +207,8 @@ def test_only_what_others_do_is_heard(router: Router) -> None:
     fib = open_fib(router.rtnl, socket.AF_INET, FibSettings())
     with Monitor((Group.IPV4_ROUTE, Group.NEXTHOP), router.near) as monitor, Rtnl(router.near) as other:
         ignore_own(monitor.fileno(), [router.rtnl.fileno()], Protocol.BGP)
-        fib.apply([(p, ways(0, 1)) for p in PREFIXES])
-        fib.apply([(PREFIXES[0], ())])
+        apply(fib, [(p, ways(0, 1)) for p in PREFIXES])
+        apply(fib, [(PREFIXES[0], ())])
         assert heard(monitor) == []
         other.transact([rtnl.route_del(NAMES[1], metric=20)])
         (change,) = heard(monitor)
@@ -229,7 +230,7 @@ def test_a_deleted_next_hop_is_one_loss(router: Router) -> None:
     fib = open_fib(router.rtnl, socket.AF_INET, FibSettings())
     with Monitor((Group.IPV4_ROUTE, Group.NEXTHOP), router.near) as monitor, Rtnl(router.near) as other:
         ignore_own(monitor.fileno(), [router.rtnl.fileno()], Protocol.BGP)
-        fib.apply([(PREFIXES[0], ways(0, 1)), (PREFIXES[1], ways(1))])
+        apply(fib, [(PREFIXES[0], ways(0, 1)), (PREFIXES[1], ways(1))])
         one = next(n for n in router.rtnl.nexthops() if str(n.gateway) == "10.0.1.2")
         other.transact([rtnl.nexthop_del(one.id)])
         losses = [fib.noticed(c.new, c.info) for c in heard(monitor) if isinstance(c.info, RouteInfo | NexthopInfo)]
@@ -237,7 +238,7 @@ def test_a_deleted_next_hop_is_one_loss(router: Router) -> None:
         assert sorted(loss.prefixes) == PREFIXES[:2]
         assert "10.0.1.2" in loss.what
         assert {row.prefix for row in fib.installed()} == {PREFIXES[0]}
-        fib.apply([(PREFIXES[0], ways(0, 1)), (PREFIXES[1], ways(1))])
+        apply(fib, [(PREFIXES[0], ways(0, 1)), (PREFIXES[1], ways(1))])
         assert router.routes() == {NAMES[0]: via(0, 1), NAMES[1]: via(1)}
 
 
@@ -247,8 +248,8 @@ def test_the_sweep_leaves_nothing_of_ours_and_all_of_others(router: Router, kind
         (socket.AF_INET, "10.0.0.2", PREFIXES[0]),
         (socket.AF_INET6, "fd00:0::2", bytes((32, 0x20, 1, 0xD, 0xB8))),
     ):
-        written = open_fib(router.rtnl, family, FibSettings(kind=kind)).apply(
-            [(prefix, (Way(ipaddress.ip_address(gateway).packed, FIRST_INDEX),))]
+        written = open_fib(router.rtnl, family, FibSettings(kind=kind)).write(
+            {(Way(ipaddress.ip_address(gateway).packed, FIRST_INDEX),): [prefix]}
         )
         assert written.failed == []
     router.rtnl.transact([rtnl.route("10.99.0.0/16", gateway="10.0.0.2")])

@@ -15,6 +15,7 @@ from harness.net.fib import Fib, FibSettings, GroupKind, Way, open_fib
 from harness.net.fib_groups import WORTH_IT
 from harness.net.namespace import Namespace, NamespaceError
 from harness.net.rtnl import Rtnl
+from tests.net.batches import apply
 
 pytestmark = pytest.mark.root
 
@@ -49,7 +50,7 @@ def test_a_large_batch_is_told_when_the_kernel_has_it() -> None:
     with fib() as (netlink, table):
         done = threading.Event()
         table.on_written = done.set
-        assert not table.apply([(prefix, (way(2),)) for prefix in MANY]), "not yet"
+        assert not apply(table, [(prefix, (way(2),)) for prefix in MANY]), "not yet"
         assert done.wait(10.0)
         assert table.settle().installed == MANY
         assert not table.settle(), "told once"
@@ -58,11 +59,11 @@ def test_a_large_batch_is_told_when_the_kernel_has_it() -> None:
 
 def test_the_next_batch_waits_for_the_one_before() -> None:
     with fib() as (netlink, table):
-        table.apply([(prefix, (way(2),)) for prefix in MANY])
-        written = table.apply([(MANY[0], (way(3),)), (MANY[1], ())])
+        apply(table, [(prefix, (way(2),)) for prefix in MANY])
+        written = apply(table, [(MANY[0], (way(3),)), (MANY[1], ())])
         assert set(written.installed) == {*MANY}
         assert written.removed == [MANY[1]]
-        table.apply([(prefix, ()) for prefix in MANY])
+        apply(table, [(prefix, ()) for prefix in MANY])
         assert set(table.settle().removed) == {MANY[0], *MANY[2:]}
         assert netlink.route_keys(protocol=186) == []
         assert [n for n in netlink.nexthops() if n.protocol == 186] == [], "the groups went with their last route"
@@ -70,7 +71,7 @@ def test_the_next_batch_waits_for_the_one_before() -> None:
 
 def test_a_refused_route_of_a_large_batch_is_no_route() -> None:
     with fib() as (netlink, table):
-        table.apply([(prefix, (way(2),)) for prefix in [*MANY, b"\x21\x14\x02\xbc\x00"]])
+        apply(table, [(prefix, (way(2),)) for prefix in [*MANY, b"\x21\x14\x02\xbc\x00"]])
         written = table.settle()
         assert [prefix for prefix, _ in written.failed] == [b"\x21\x14\x02\xbc\x00"]
         assert (len(written.installed), len(table)) == (len(MANY), len(MANY))
@@ -80,7 +81,7 @@ def test_a_refused_route_of_a_large_batch_is_no_route() -> None:
 @pytest.mark.parametrize("question", ["installed", "verify", "clear"])
 def test_questions_wait_for_what_is_under_way(question: str) -> None:
     with fib() as (_, table):
-        table.apply([(prefix, (way(2),)) for prefix in MANY])
+        apply(table, [(prefix, (way(2),)) for prefix in MANY])
         answer = getattr(table, question)()
         assert answer is None or len(list(answer)) == len(MANY)
         assert table.settle().installed == MANY

@@ -20,7 +20,8 @@ from harness.net import rtnl
 from harness.net.monitor import Monitor, Overrun
 from harness.net.namespace import Namespace, SysctlError, entered
 from harness.net.records import LinkInfo, RouteInfo
-from harness.net.rtnl import Hop, NetlinkError, Resilient, RouteEncoder, RouteKind, Rtnl
+from harness.net.route_encoder import RouteEncoder
+from harness.net.rtnl import Hop, NetlinkError, Resilient, RouteKind, Rtnl
 from tests.net.sandboxed import inside
 
 LEFT, RIGHT = 5, 7
