@@ -217,13 +217,17 @@ def _size(octets: float) -> str:
 
 
 def _leading(everything: list[Shown], kind: type[Any], lab: str | None = None) -> Shown | None:
-    """The item that opens a chapter: the topology with most tunnels, then nodes; else the first of its kind, that of ``lab`` if there."""
+    """The item that opens a chapter: the topology with most tunnels, then nodes, of several the plainest name; else the first of its
+    kind, that of ``lab`` if there."""
     found = [shown for shown in everything if isinstance(shown.item, kind)]
     if kind is Topology:
-        sizes = {id(shown): (len(shown.item.tunnels), len(shown.item.nodes)) for shown in found}  # type: ignore[union-attr]
-        return max(found, key=lambda shown: sizes[id(shown)], default=None)
+        return max(found, key=lambda shown: _prominence(shown.item), default=None)  # type: ignore[arg-type]
     own = [shown for shown in found if lab is not None and shown.item.title.startswith(f"{lab}:")]
     return next(iter([*own, *found]), None)
+
+
+def _prominence(drawing: Topology) -> tuple[int, int, int]:
+    return len(drawing.tunnels), len(drawing.nodes), -len(drawing.title)
 
 
 @dataclass(frozen=True, slots=True)
