@@ -161,9 +161,9 @@ FEATURES = (
     Feature(
         "netem",
         "netem queues",
-        "delay, jitter and loss of links",
+        "delay, jitter and loss of links: not built yet",
         "puts one on a link",
-        "delay, jitter and loss are refused; labs that need them skip",
+        "delay, jitter and loss are refused, as they still are on every kernel",
         _kernel("CONFIG_NET_SCH_NETEM"),
     ),
     Feature(
