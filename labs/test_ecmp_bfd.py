@@ -49,6 +49,7 @@ async def all_up(lab: Lab, *, within: float) -> None:
     )
 
 
+@pytest.mark.busy
 @pytest.mark.spec("ECMP-24", "VBR-12", "VBR-13")
 async def test_bfd_moves_the_traffic_of_a_tunnel_that_is_cut_off(fresh_ecmp: Broken) -> None:
     """Cease/10 at both ends within 200 ms, no packet lost later than 250 ms after the cut, and none at all on other tunnels."""

@@ -23,7 +23,7 @@ from labs.conftest import Broken
 from labs.document import ipsec_ecmp as document
 from topologies import ipsec_ecmp
 
-pytestmark = pytest.mark.needs("resilient-groups", "hash-policy")
+pytestmark = [pytest.mark.busy, pytest.mark.needs("resilient-groups", "hash-policy")]
 
 LOST = "IPsec connection 1"
 NOTICED_WITHIN = 8.0

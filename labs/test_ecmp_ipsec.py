@@ -84,6 +84,7 @@ async def test_tunnel_addresses(ecmp: Lab, number: int) -> None:
         assert await ecmp[node].ping(other)
 
 
+@pytest.mark.busy
 @pytest.mark.spec("ECMP-6", "ECMP-7")
 async def test_nothing_crosses_the_internet_in_clear(fresh_ecmp: Broken) -> None:
     """Everything the internet node sees is IKE and ESP between the public addresses, with tunnels up, one down, and up again."""

@@ -17,7 +17,7 @@ from harness.traffic.flows import Direction
 from harness.traffic.statistics import compare, evenness
 from labs.conftest import Broken
 
-pytestmark = pytest.mark.needs("hash-policy")
+pytestmark = [pytest.mark.busy, pytest.mark.needs("hash-policy")]
 
 ROUTERS = ("dc-router", "tr-hangzhou")
 SEEDS = tuple(range(1, 21))

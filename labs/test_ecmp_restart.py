@@ -34,6 +34,7 @@ def restarting(plan: Plan) -> Plan:
     return replace(plan, nodes=tuple(nodes))
 
 
+@pytest.mark.busy
 @pytest.mark.spec("ECMP-17")
 async def test_a_transit_routers_speaker_is_killed_under_load(fresh_ecmp: Broken) -> None:
     """Its kernel forwards by the routes it left, its neighbours keep theirs; the new one takes over. No flow moves, no packet is lost."""

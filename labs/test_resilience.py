@@ -44,6 +44,7 @@ def by_tunnel(lab: Lab) -> bool:
     return way(lab, "gw1", "10.0.0.0/24") == {"ipsec0"} and way(lab, "vpc", resilience.BLOCK) == {"gateway1"}
 
 
+@pytest.mark.busy
 @pytest.mark.spec("VPN-10", "VPN-1")
 async def test_circuit_cut_and_mended_under_load(labs: Labs) -> None:
     """All flows are on the circuit; it is cut and all are in the tunnel, TCP goes on; mended, all are on the circuit again."""
