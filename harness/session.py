@@ -124,8 +124,7 @@ class RunRecord:
             shlex.join(["pytest", *sys.argv[1:]]),
             host_facts(),
             tuple(_shown(finding) for finding in self._features),
-            # By file, whichever worker was done with it first; within a file as they ran.
-            tuple(sorted(self._results.values(), key=lambda result: result.nodeid.partition("::")[0])),
+            tuple(self._results.values()),
             requirements(self.root),
         )
         self.folder.write_run(self._run)

@@ -44,6 +44,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "harness.sequence": ("harness.bgp", "harness.capture"),
     "harness.traffic": ("harness.net", "harness.capture", "harness.control"),
     "harness.daemons": ("harness.net", "harness.control", "harness.bgp"),
+    "harness.vm": (),
     "topologies": ("harness.cloud", "harness.plan", *MININET),
     "reports": (),
     "labs": ("harness", "topologies", "reports.model"),

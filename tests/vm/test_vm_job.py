@@ -1,0 +1,109 @@
+"""What goes into the virtual machine and what comes back, without a machine."""
+
+from __future__ import annotations
+
+import io
+import subprocess
+import tarfile
+from pathlib import Path
+
+import pytest
+
+from harness.vm import cli, job, suites
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    top = tmp_path / "my project"
+    for name in ("run", "harness/plan.py", "reports/page.py", "labs/test_a.py"):
+        path = top / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(name)
+    for name in (
+        ".venv/bin/python",
+        ".cache/vm/root.img",
+        "reports/out/old/index.html",
+        "harness/__pycache__/plan.pyc",
+        ".git",
+    ):
+        path = top / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("not to go along")
+    return top
+
+
+def test_the_project_goes_along_and_what_was_made_of_it_stays(project: Path) -> None:
+    packed = io.BytesIO()
+    job.pack_project(project, packed, {".vm/job": "echo\n"})
+    packed.seek(0)
+    with tarfile.open(fileobj=packed) as archive:
+        files = {member.name.removeprefix("./") for member in archive if member.isfile()}
+        assert {member.uid for member in archive} == {0}
+    assert files == {"run", "harness/plan.py", "reports/page.py", "labs/test_a.py", ".vm/job"}
+
+
+def run_job(asked: job.Job, folder: Path) -> subprocess.CompletedProcess[str]:
+    """The job's script as the machine runs it, in a folder of the test's."""
+    for name, text in asked.files().items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text.replace(suites.PROJECT, str(folder)))
+    return subprocess.run(["sh", folder / ".vm/job"], capture_output=True, text=True, check=False, timeout=10)
+
+
+@pytest.mark.parametrize("plain", [True, False])
+def test_a_job_ends_with_the_status_of_its_command(tmp_path: Path, plain: bool) -> None:
+    done = run_job(
+        job.Job(["sh", "-c", "echo \"$WORD\" 'a b'; exit 5"], plain=plain, environment={"WORD": "it's"}), tmp_path
+    )
+    assert done.returncode == 5
+    assert done.stdout == "@@vbrlab job\nit's a b\n"
+
+
+def disk(path: Path, folder: Path, names: list[str]) -> Path:
+    """A disk of 1 MiB with a tar at its beginning, as the machine leaves it."""
+    subprocess.run(["tar", "-c", "-f", path, "-C", folder, *names], check=True)
+    with path.open("r+b") as opened:
+        opened.truncate(1 << 20)
+    return path
+
+
+def test_the_results_come_back_beside_those_of_earlier_runs(project: Path, tmp_path: Path) -> None:
+    inside, out = tmp_path / "inside", tmp_path / "out"
+    (inside / "reports/out/new").mkdir(parents=True)
+    (inside / "reports/out/new/index.html").write_text("page")
+    (inside / ".vm").mkdir()
+    (inside / ".vm/exit").write_text("1\n")
+    out.mkdir()
+    assert job.unpack(disk(tmp_path / "results", inside, [".vm/exit", "reports/out"]), project, out) == 1
+    assert (project / "reports/out/new/index.html").read_text() == "page"
+    assert (project / "reports/out/old/index.html").exists()
+
+
+def test_a_machine_that_was_ended_has_no_status(project: Path, tmp_path: Path) -> None:
+    empty = tmp_path / "results"
+    with empty.open("wb") as opened:
+        opened.truncate(1 << 20)
+    assert job.unpack(empty, project, tmp_path) is None
+
+
+@pytest.mark.parametrize(
+    ("arguments", "where"),
+    [
+        (["-k", "ecmp"], ["labs/"]),
+        (["labs/test_vbr_bfd.py"], []),
+        (["labs/"], []),
+        ([], ["labs/"]),
+    ],
+)
+def test_pytest_runs_all_labs_unless_some_are_named(arguments: list[str], where: list[str]) -> None:
+    command = cli.pytest_command(arguments)
+    assert command[:3] == [".venv/bin/python", "-m", "pytest"]
+    assert [word for word in command if word == "labs/" and word not in arguments] == where
+    assert [word for word in command if word.startswith("--junitxml=")] == ["--junitxml=reports/out/vm.xml"]
+
+
+def test_our_options_are_taken_from_pytests() -> None:
+    options, rest = cli.parser().parse_known_args(["--suite", "trixie", "-k", "ecmp", "--keep", "-x", "--she"])
+    assert (options.suite, options.keep, options.shell) == ("trixie", True, False)
+    assert rest == ["-k", "ecmp", "-x", "--she"]
