@@ -21,11 +21,12 @@ from typing import Any, Protocol
 from harness.cloud.status import PeerStatus, peer_status
 from harness.control import ControlError
 from harness.daemon import Daemon, write_private
+from harness.daemons.features import Feature
 from harness.daemons.kinds import OURS_ALONE
 from harness.instruments import Capture, flight_recorder, start
 from harness.ipsec.settings import Settings
 from harness.ipsec.strongswan import DataPlane
-from harness.net import fib, sandbox
+from harness.net import fib, requests, sandbox
 from harness.net.mininet import LabNet, PlanTopo
 from harness.net.monitor import Group, Monitor, Overrun
 from harness.net.plan_topo import link_parameters
@@ -208,6 +209,17 @@ class Lab:
             for (node, peer), state in self.session_states().items()
         }
 
+    def needs(self, feature: Feature, *nodes: str) -> None:
+        """Says that what comes next takes ``feature`` in these nodes (none named: in every node that speaks BGP).
+
+        Our speaker has them all. Raises NotSuited where another daemon stands in its place and has not.
+        """
+        for node, kind in self.stand_ins.items():
+            if (not nodes or node in nodes) and feature not in kind.features:
+                raise NotSuited(
+                    f"{node}: {kind.title} in the speaker's place does without {feature}: {kind.why_not(feature)}"
+                )
+
     def transitions(
         self, *, node: str | None = None, peer: str | None = None, since: float = 0.0
     ) -> Iterator[LabEvent]:
@@ -376,7 +388,12 @@ class Lab:
                 assert node.plan.speaker is not None
                 return speaker_config(node.plan.speaker)
 
-            return StandIn(kind, node.name, folder, netns_fd, self.stream, present, lambda: None)
+            def gone() -> None:
+                if node.plan.speaker is None or not node.plan.speaker.keeps_forwarding:
+                    for protocol in kind.leaves:
+                        _swept(netns_fd, protocol)
+
+            return StandIn(kind, node.name, folder, netns_fd, self.stream, present, gone)
 
         def configure() -> list[str]:
             # The node's present speaker: it may have changed since the lab began.
@@ -425,7 +442,7 @@ class Lab:
 
     def _is_told(self, node: str | None, kind: str | None) -> None:
         stand_in = self.stand_ins.get(node or "")
-        if stand_in is not None and kind in OURS_ALONE:
+        if stand_in is not None and kind in OURS_ALONE - stand_in.tells:
             raise NotSuited(f"{node}: {stand_in.title} in the speaker's place tells no {kind}")
 
     def _kernel_changed(self, node: str, monitor: Monitor) -> None:
@@ -481,6 +498,6 @@ async def _change_neighbor(speaker: Daemon, neighbor: Neighbor) -> None:
                 await speaker.call("clear.soft", name=neighbor.name, direction=direction, stored=True)
 
 
-def _swept(netns_fd: int) -> None:
+def _swept(netns_fd: int, protocol: int = requests.Protocol.BGP) -> None:
     with contextlib.suppress(OSError):
-        fib.sweep(netns_fd)
+        fib.sweep(netns_fd, protocol=protocol)

@@ -122,6 +122,17 @@ class NodeHandle:
         sent, received = (int(counts[1]), int(counts[2])) if counts else (count, 0)
         return Ping(sent, received, float(times[1]) if times else None, done.output)
 
+    async def reaches(self, to: str, *, source: str | None = None, within: float = 5.0) -> bool:
+        """Pings an address until it answers: at once, then whenever something changes. Raises NotInTime.
+
+        For ways that must come: a session that is Established says nothing yet of the routes beyond it.
+        """
+
+        async def answered() -> Ping:
+            return await self.ping(to, source=source, within=0.5)
+
+        return bool(await self.lab.until(answered, within=within, what=f"{self.name} reaches {to}"))
+
     def has_sysctl(self, key: str) -> bool:
         """Does the kernel know this sysctl in the node's namespace?"""
         try:

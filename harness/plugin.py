@@ -45,6 +45,7 @@ def pytest_configure(config: pytest.Config) -> None:
         config.option.timeout = 0.0  # pytest-timeout must not end a lab while somebody looks at it
     config.addinivalue_line("markers", "spec(*ids): the requirements of docs/requirements.md that this proves")
     config.addinivalue_line("markers", "needs(*features): skipped where vbrlab doctor does not find these features")
+    config.addinivalue_line("markers", "busy: keeps a processor at work; of the labs marked so one runs at a time")
     if not wants_sandbox(config):
         return
     from harness.net import sandbox
@@ -56,11 +57,16 @@ def pytest_configure(config: pytest.Config) -> None:
     worker = getattr(config, "workerinput", None)
     folder = Path(worker["vbrlab_run"]) if worker is not None else config.getoption("--run-dir")
     config.stash[_RECORD] = RunRecord.begin(config.rootpath, folder, owner=worker is None)
-    if worker is not None or not config.getoption("numprocesses", None):
+    if worker is not None or not _distributed(config):
         from harness.lab import PRELOAD
         from harness.net.zygote import Zygote
 
         config.stash[_ZYGOTE] = Zygote.start(PRELOAD)
+
+
+def _distributed(config: pytest.Config) -> bool:
+    """Does pytest-xdist hand the tests to workers (``-n``)?"""
+    return bool(config.getoption("numprocesses", None))
 
 
 def wants_sandbox(config: pytest.Config) -> bool:
@@ -89,6 +95,8 @@ def pytest_cmdline_main(config: pytest.Config) -> int | None:
         wishes(config.getoption("--speaker"))
     except UnknownSpeaker as error:
         raise pytest.UsageError(str(error)) from None
+    if config.getoption("--pause-on-failure") and _distributed(config):
+        raise pytest.UsageError("--pause-on-failure needs the terminal for one lab at a time: leave out -n")
     if why := refusal():
         raise pytest.UsageError(why)
     # With the capture still in place the inner run's output, and --pdb's prompt, would be lost.
@@ -103,6 +111,23 @@ def pytest_configure_node(node: Any) -> None:
     """pytest-xdist: workers write into the run's own folder."""
     if (record := node.config.stash.get(_RECORD, None)) is not None:
         node.workerinput["vbrlab_run"] = str(record.folder.path)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    if _RECORD not in config.stash:
+        return None
+    from harness.turns import scheduler
+
+    return scheduler(config, log)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if _RECORD in config.stash and hasattr(config, "workerinput"):
+        from harness.turns import busy_last
+
+        busy_last(items)
 
 
 def pytest_report_header(config: pytest.Config) -> list[str]:
@@ -123,12 +148,19 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
         pytest.skip(f"no {finding.feature.title}: {finding.reason}; {finding.feature.remedy}")
 
 
-@pytest.hookimpl(wrapper=True)
+@pytest.hookimpl(wrapper=True, tryfirst=True)  # around pytest-timeout's: a lab that waits for its turn has not begun
 def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
     record = item.config.stash.get(_RECORD, None)
-    if record is not None:
-        record.test = item.nodeid
-    return (yield)
+    if record is None:
+        return (yield)
+    record.test = item.nodeid
+    if not hasattr(item.config, "workerinput"):
+        return (yield)
+    from harness.net import sandbox
+    from harness.turns import one_at_a_time
+
+    with one_at_a_time(item, sandbox.run_directory()):
+        return (yield)
 
 
 @pytest.hookimpl(wrapper=True)

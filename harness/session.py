@@ -124,7 +124,8 @@ class RunRecord:
             shlex.join(["pytest", *sys.argv[1:]]),
             host_facts(),
             tuple(_shown(finding) for finding in self._features),
-            tuple(self._results.values()),
+            # By file, whichever worker was done with it first; within a file as they ran.
+            tuple(sorted(self._results.values(), key=lambda result: result.nodeid.partition("::")[0])),
             requirements(self.root),
         )
         self.folder.write_run(self._run)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import pytest
 
 from harness.lab import Lab
-from harness.plan import Plan
+from harness.plan import Plan, Role
 from harness.session import Labs
 from topologies import ipsec_ecmp, vbr
 
@@ -41,9 +42,30 @@ def fresh_ecmp(labs: Labs) -> Broken:
         async with labs.running(changed(ipsec_ecmp.plan(**estate)), title=title, seed=seed) as lab:
             if established:
                 await lab.established(within=10)
+                if estate.get("vpc_connection", True) and estate.get("inter_region", True):
+                    await ways_open(lab, within=5)
             yield lab
 
     return start
+
+
+async def ways_open(lab: Lab, *, within: float) -> None:
+    """Returns once the kernels forward between every client block and the first vSwitch, by every IPsec connection."""
+    clients = {ipsec_ecmp.CLIENT_BLOCKS[int(node.name.removeprefix("dc-client"))] for node in lab.having(Role.CLIENT)}
+    vswitch, count = "10.0.0.0/24", len(lab.having(Role.DEVICE))
+    wanted = {("dc-router", vswitch): count, **{("tr-hangzhou", block): count for block in clients}}
+    wanted |= {("tr-shanghai", block): 1 for block in clients} | {("tr-hangzhou", vswitch): 1}
+    wanted |= {(device.name, vswitch): 1 for device in lab.having(Role.DEVICE)}
+    for connection in lab.having(Role.VPN):
+        wanted |= {(connection.name, block): 1 for block in (vswitch, *clients)}
+
+    def all_there() -> bool:
+        found = Counter(
+            (node, hop.prefix) for node in {node for node, _ in wanted} for hop in set(lab[node].kernel_hops())
+        )
+        return all(found[key] >= many for key, many in wanted.items())
+
+    await lab.until(all_there, within=within, what="every router forwards by every connection")
 
 
 @pytest.fixture

@@ -48,7 +48,7 @@ async def test_tables_are_the_documents(from_texts: Lab, node: str) -> None:
 async def test_clients_answer(from_texts: Lab, node: str, client: str) -> None:
     """Step 6: the ECS reaches a client in each block."""
     await from_texts["dc-router"].learned("10.0.1.0/24", within=5)
-    assert await from_texts[node].ping(client)
+    assert await from_texts[node].reaches(client)
 
 
 @pytest.mark.spec("ECMP-31", "ECMP-10")

@@ -11,6 +11,7 @@ from dataclasses import replace
 
 import pytest
 
+from harness.daemons.features import Feature
 from harness.evidence import failover_of, timeline_of
 from harness.instruments import load
 from harness.lab import Lab
@@ -49,6 +50,7 @@ async def all_up(lab: Lab, *, within: float) -> None:
     )
 
 
+@pytest.mark.busy
 @pytest.mark.spec("ECMP-24", "VBR-12", "VBR-13")
 async def test_bfd_moves_the_traffic_of_a_tunnel_that_is_cut_off(fresh_ecmp: Broken) -> None:
     """Cease/10 at both ends within 200 ms, no packet lost later than 250 ms after the cut, and none at all on other tunnels."""
@@ -56,6 +58,7 @@ async def test_bfd_moves_the_traffic_of_a_tunnel_that_is_cut_off(fresh_ecmp: Bro
         fresh_ecmp(timers=ipsec_ecmp.FAST, changed=watched) as lab,
         load(lab, udp=900, tcp=0) as traffic,
     ):
+        lab.needs(Feature.RESILIENT_GROUPS, "dc-router", "tr-hangzhou")
         await all_up(lab, within=5)
         started = await traffic.generator.start(rate=2, duration=30)
         calm = await traffic.generator.advance(started, rounds=2)

@@ -19,7 +19,7 @@ from harness.traffic.statistics import toll
 from labs.conftest import Broken
 from topologies import ipsec_ecmp
 
-pytestmark = pytest.mark.needs("resilient-groups", "hash-policy")
+pytestmark = [pytest.mark.busy, pytest.mark.needs("resilient-groups", "hash-policy")]
 
 DRAINED = "IPsec connection 1"
 SPREADING = ("tr-hangzhou", "dc-router")

@@ -12,6 +12,7 @@ from dataclasses import replace
 
 import pytest
 
+from harness.daemons.features import Feature
 from harness.evidence import failover_of, timeline_of
 from harness.instruments import Load, load
 from harness.lab import Lab
@@ -23,9 +24,10 @@ from labs.conftest import Broken
 from labs.document import ipsec_ecmp as document
 from topologies import ipsec_ecmp
 
-pytestmark = pytest.mark.needs("resilient-groups", "hash-policy")
+pytestmark = [pytest.mark.busy, pytest.mark.needs("resilient-groups", "hash-policy")]
 
 LOST = "IPsec connection 1"
+SPREADING = ("dc-router", "tr-hangzhou")
 NOTICED_WITHIN = 8.0
 BACK_WITHIN = 15.0
 
@@ -95,6 +97,7 @@ async def test_loss_of_a_tunnel_under_load(fresh_ecmp: Broken, loss: str) -> Non
     """Its routes leave every table, its flows move, nobody else's move or lose a packet, TCP goes on; then three ways again."""
     lose, mend = LOSSES[loss]
     async with fresh_ecmp(timers=ipsec_ecmp.FAST) as lab, load(lab, udp=2700, tcp=300) as traffic:
+        lab.needs(Feature.RESILIENT_GROUPS, *SPREADING)
         started = await traffic.generator.start(rate=1.5, duration=60)
         calm = await traffic.generator.advance(started, rounds=2)
         lost_at = time.monotonic()

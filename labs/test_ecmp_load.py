@@ -17,7 +17,7 @@ from harness.traffic.flows import Direction
 from harness.traffic.statistics import compare, evenness
 from labs.conftest import Broken
 
-pytestmark = pytest.mark.needs("hash-policy")
+pytestmark = [pytest.mark.busy, pytest.mark.needs("hash-policy")]
 
 ROUTERS = ("dc-router", "tr-hangzhou")
 SEEDS = tuple(range(1, 21))
@@ -112,4 +112,10 @@ async def test_layer_3_hash_is_why_layer_4_is_set(fresh_ecmp: Broken) -> None:
         await traffic.generator.finish(started)
         window = await traffic.meter.window(started.start, started.end + 60.0)
         lab.record(spread_of("The same with hash policy 0 (layer 3), one client in each block", window, policy=0))
-        assert evenness(window.measure(Direction.TO_VPC)["flows"]).p < LEAST_P
+        ways: dict[str, set[str]] = {}
+        for flow, connection in window.tunnel_of(Direction.TO_VPC).items():
+            ways.setdefault(traffic.generator.flows[flow].client, set()).add(connection)
+        assert [len(taken) for taken in ways.values()] == [1, 1, 1]
+        # Where three clients happen to take three connections, as other daemons' order of next hops may have it, the split is even.
+        if len(set.union(*ways.values())) < 3 or not lab.stand_ins:
+            assert evenness(window.measure(Direction.TO_VPC)["flows"]).p < LEAST_P

@@ -10,6 +10,7 @@ from dataclasses import replace
 
 import pytest
 
+from harness.daemons.features import Feature
 from harness.evidence import timeline_of
 from harness.instruments import load
 from harness.plan import GracefulRestart, Plan
@@ -34,10 +35,12 @@ def restarting(plan: Plan) -> Plan:
     return replace(plan, nodes=tuple(nodes))
 
 
+@pytest.mark.busy
 @pytest.mark.spec("ECMP-17")
 async def test_a_transit_routers_speaker_is_killed_under_load(fresh_ecmp: Broken) -> None:
     """Its kernel forwards by the routes it left, its neighbours keep theirs; the new one takes over. No flow moves, no packet is lost."""
     async with fresh_ecmp(timers=ipsec_ecmp.FAST, changed=restarting) as lab, load(lab, udp=1000, tcp=100) as traffic:
+        lab.needs(Feature.ADOPTION, ROUTER)
         router = lab[ROUTER]
         table = await router.route_table(within=5.0)
         started = await traffic.generator.start(rate=2.5, duration=60)

@@ -116,7 +116,7 @@ async def test_each_switch_off_and_on(labs: Labs) -> None:
             on = await lab.apply(compile_estate(whole))
             await show(lab, tables(), since=on)
         await lab["dc-router"].learned(VPC_BLOCKS[0], within=10.0)
-        assert await lab["ecs"].ping(CLIENT)
+        assert await lab["ecs"].reaches(CLIENT)
 
         own = vpc(whole, VpcRoute("192.168.0.0/16", "ecs2"))
         (found,) = validate(own)
@@ -126,7 +126,7 @@ async def test_each_switch_off_and_on(labs: Labs) -> None:
         assert not await lab["ecs"].ping(CLIENT, within=0.3)
         by_hand = vpc(own, *own.vpcs[0].routes, VpcRoute("192.168.0.0/24", "VPC-connection"))
         await lab.apply(compile_estate(by_hand))
-        assert await lab["ecs"].ping(CLIENT)
+        assert await lab["ecs"].reaches(CLIENT)
         assert "192.168.0.0/24" not in validate(by_hand)[0].rule.partition("already")[2]
 
 
@@ -158,7 +158,7 @@ async def test_connection_with_the_default_local_asn(labs: Labs) -> None:
         assert path[0] == "45104"
         assert path.count("45104") == 1
         await lab["dc-router"].learned(VPC_BLOCKS[0], within=10.0)
-        assert await lab["ecs"].ping(CLIENT)
+        assert await lab["ecs"].reaches(CLIENT)
 
 
 @pytest.mark.spec("ECMP-28", "ECMP-40")
@@ -173,6 +173,6 @@ async def test_static_routes_without_bgp(labs: Labs) -> None:
         assert (await status(lab, "vpn1", "Customer-Gateway1")).bgp == BGP_DISABLED
         await show(lab, {node: table for node, table in tables().items() if node.startswith(("tr-", "vpc"))})
         await lab["dc-router"].learned(VPC_BLOCKS[0], within=10.0)
-        assert await lab["ecs"].ping(CLIENT)
-        assert await lab["dc-client2"].ping(ECS)
+        assert await lab["ecs"].reaches(CLIENT)
+        assert await lab["dc-client2"].reaches(ECS)
         assert not list(lab.stream.of(node="vpn1", kind="peer.up", peer="Customer-Gateway1"))

@@ -159,6 +159,7 @@ FLOWS, RATE, SIZE = 30, 42, 1000
 CHILD_REKEYS, IKE_REKEYS = 10, 3
 
 
+@pytest.mark.busy
 @pytest.mark.spec("ECMP-6")
 async def test_rekeys_under_load_lose_nothing(fresh_ecmp: Broken) -> None:
     """Lifetimes of 2 s (ESP) and 4 s (IKE): ten child and three IKE rekeys under 10 Mbit/s each way, no numbered packet missing."""
@@ -219,9 +220,11 @@ async def test_rekeys_under_load_lose_nothing(fresh_ecmp: Broken) -> None:
         assert bits > 8e6
         assert len(set(rekeyed("child"))) == len(rekeyed("child")), "every rekey has an SPI of its own"
         assert len(set(rekeyed("ike"))) == len(rekeyed("ike"))
-        for name, peer in (("gw1", "vpn1"), ("vpn1", "gw1")):
+        for name, peer, direction in (("gw1", "vpn1", Direction.TO_DC), ("vpn1", "gw1", Direction.TO_VPC)):
+            # Each end sends at its own pace on a busy machine.
+            sent = sum(receipt.sent for receipt in ledger[direction].values())
             came = after[name]["esp"]["packets_in"] - before[name]["esp"]["packets_in"]
             went = after[peer]["interface"]["packets_out"] - before[peer]["interface"]["packets_out"]
-            assert came >= totals["sent"] // 2 - FLOWS, "the counters go on over the rekeys"
+            assert came >= sent - FLOWS, "the counters go on over the rekeys"
             assert abs(came - went) <= 5, "what one end sends is what the other counts, but for BGP under way"
             assert after[name]["rekeys"] >= CHILD_REKEYS

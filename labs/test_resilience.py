@@ -44,6 +44,7 @@ def by_tunnel(lab: Lab) -> bool:
     return way(lab, "gw1", "10.0.0.0/24") == {"ipsec0"} and way(lab, "vpc", resilience.BLOCK) == {"gateway1"}
 
 
+@pytest.mark.busy
 @pytest.mark.spec("VPN-10", "VPN-1")
 async def test_circuit_cut_and_mended_under_load(labs: Labs) -> None:
     """All flows are on the circuit; it is cut and all are in the tunnel, TCP goes on; mended, all are on the circuit again."""
@@ -52,7 +53,7 @@ async def test_circuit_cut_and_mended_under_load(labs: Labs) -> None:
         await has(lab, document.TABLES)
         await lab.until(lambda: by_circuit(lab), within=10.0)
         for node, to in document.PINGS:
-            assert await lab[node].ping(to)
+            assert await lab[node].reaches(to)
         async with load(lab, taps=TAPS, udp=270, tcp=30) as traffic:
             started = await traffic.generator.start(rate=6, duration=60)
             calm = await traffic.generator.advance(started, rounds=3)
@@ -121,7 +122,7 @@ async def test_routes_flap_in_the_data_centre_with_two_asns(labs: Labs, vpn_asn:
             await inner_session_restarted(lab, expected={"circuit1"} if vpn_asn != 65530 else set())
             if vpn_asn != 65530:
                 # The router sends its neighbour's packets to the VPC and back through the tunnel.
-                assert await lab["dc-client0"].ping("192.168.1.10")
+                assert await lab["dc-client0"].reaches("192.168.1.10")
                 assert way(lab, ROUTER, resilience.DEVICE_BLOCK) == {"circuit1"}
             await tunnel_restarted(lab)
             assert way(lab, ROUTER, resilience.DEVICE_BLOCK) == {"lan"}

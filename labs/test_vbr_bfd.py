@@ -136,6 +136,7 @@ async def test_hop_count_of_a_longer_line(labs: Labs) -> None:
         await lab.event(node="vbr", kind="bfd", peer="dc", new="Up", since=changed, within=20)
 
 
+@pytest.mark.busy
 @pytest.mark.spec("VBR-13", "VBR-20")
 async def test_outage_with_and_without_bfd(labs: Labs) -> None:
     """A circuit is cut inside its bridging device: with BFD the other one carries on sooner than by the hold timer; charted."""

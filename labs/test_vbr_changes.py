@@ -38,7 +38,7 @@ async def test_network_is_added_and_deleted(fresh_vbr: Broken) -> None:
         added = await lab.apply(vbr.plan_of(after))
         for number in (1, 2):
             await learned_by_data_centre(lab, number, {"172.16.0.0/24"})
-        assert await lab["dc1-client0"].ping(ECS)
+        assert await lab["dc1-client0"].reaches(ECS)
 
         await lab.apply(vbr.plan_of(delete_network(after, "vbr", "172.16.0.0/24")))
         for number in (1, 2):
@@ -61,7 +61,7 @@ async def test_peer_is_created_and_deleted(fresh_vbr: Broken) -> None:
         await lab.established(within=10.0, since=created)
         await tables_are(lab, 2, since=created)
         await learned_by_data_centre(lab, 2, {"172.16.0.0/16"})
-        assert await lab["dc2-client0"].ping(ECS)
+        assert await lab["dc2-client0"].reaches(ECS)
 
         deleted = await lab.apply(vbr.plan_of(delete_peer(with_second, "vbr", vbr.peer_ip(2))))
         heard = await lab.event(
@@ -71,7 +71,7 @@ async def test_peer_is_created_and_deleted(fresh_vbr: Broken) -> None:
         await tables_are(lab, 1, since=deleted)
         await learned_by_data_centre(lab, 2, set())
         assert {peer for _, peer in sessions_lost(lab, created)} <= {"circuit-2", vbr.peer_ip(2)}
-        assert await lab["dc1-client0"].ping(ECS)
+        assert await lab["dc1-client0"].reaches(ECS)
 
 
 @pytest.mark.spec("VBR-24")

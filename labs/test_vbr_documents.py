@@ -32,6 +32,7 @@ def accepted() -> Iterator[tuple[int, Document]]:
             yield seed, found
 
 
+@pytest.mark.busy
 @pytest.mark.spec("VBR-1", "VBR-4", "VBR-8", "VBR-14")
 async def test_fifty_accepted_documents_reach_established(labs: Labs) -> None:
     """Each is built, every session of its peers comes up, every peer is Established by the console's word, and it is gone again."""

@@ -19,6 +19,7 @@ from harness.cloud.resources import Timers
 from harness.cloud.vbr import VbrEstate
 from harness.cloud.vbr_changes import add_network, modify_group
 from harness.cloud_monitor import cloud_monitor
+from harness.daemons.features import Feature
 from harness.evidence import timeline_of
 from harness.lab import Lab
 from harness.session import Labs
@@ -119,6 +120,7 @@ async def test_key_is_changed_on_both_sides_and_nothing_flaps(labs: Labs) -> Non
     """The group's key and the data centre's, within the hold time: no session moves, and routes pass under the new key."""
     before = vbr.estate(peers=2, key=KEY, networks=("172.16.0.0/24",))
     async with labs.running(vbr.plan_of(before)) as lab:
+        lab.needs(Feature.MD5_CHANGE, "vbr", "dc1")
         await lab.established(within=10)
         changed = modify_group(before, "vbr", vbr.group_name(vbr.ASNS[0]), key=OTHER)
         edited = await lab.apply(vbr.plan_of(with_key(changed, "dc1", OTHER)))

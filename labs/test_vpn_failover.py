@@ -60,6 +60,7 @@ def by(number: int) -> tuple[set[str], set[str]]:
     return {f"192.168.50.{10 + number}"}, {f"tunnel{number}"}
 
 
+@pytest.mark.busy
 @pytest.mark.spec("VPN-13")
 @pytest.mark.parametrize("loss", LOSSES)
 async def test_primary_secondary_and_back(labs: Labs, loss: str) -> None:

@@ -72,14 +72,14 @@ async def test_custom_table_gets_no_route_until_a_user_adds_one(vpn: Lab) -> Non
     """vSwitch 2 uses a custom table: no way to the data centre, a way once an entry is added, which the data centre never hears of."""
     assert vpn["vpc"].custom_table(vpn_gateway.CUSTOM_TABLE) == document.CUSTOM_TABLE
     for client in (0, 1):
-        assert await vpn["ecs"].ping(f"192.168.{client}.10")
-        assert await vpn[f"dc-client{client}"].ping(ECS)
+        assert await vpn["ecs"].reaches(f"192.168.{client}.10")
+        assert await vpn[f"dc-client{client}"].reaches(ECS)
     assert not await vpn["ecs2"].ping(CLIENT, within=0.3)
 
     added = await vpn.apply(vpn_gateway.plan(custom_routes=("192.168.0.0/16",)))
     assert ("192.168.0.0/16", "vpngw", "Custom") in vpn["vpc"].custom_table(vpn_gateway.CUSTOM_TABLE).rows
-    assert await vpn["ecs2"].ping(CLIENT)
-    assert await vpn["dc-client1"].ping(ECS_OF_VSWITCH_2)
+    assert await vpn["ecs2"].reaches(CLIENT)
+    assert await vpn["dc-client1"].reaches(ECS_OF_VSWITCH_2)
     await has(vpn, document.TABLES)
     await vpn.apply(vpn_gateway.plan())
     assert vpn["vpc"].custom_table(vpn_gateway.CUSTOM_TABLE) == document.CUSTOM_TABLE
@@ -94,13 +94,13 @@ async def test_switch_of_automatic_advertisement(vpn: Lab) -> None:
     assert not await vpn["ecs"].ping(CLIENT, within=0.3)
 
     await vpn.apply(vpn_gateway.plan(automatic_advertisement=False, system_routes=("192.168.0.0/16",)))
-    assert await vpn["ecs"].ping(CLIENT)
+    assert await vpn["ecs"].reaches(CLIENT)
     # An entry that a user made is no system route: the data centre does not get its own supernet.
     await has(vpn, {f"gw{number}": table for number, table in document.DEVICE_TABLES.items()})
 
     on = await vpn.apply(vpn_gateway.plan())
     await has(vpn, document.TABLES, since=on)
-    assert await vpn["ecs"].ping(CLIENT)
+    assert await vpn["ecs"].reaches(CLIENT)
     assert sessions_lost(vpn, off) == []
 
 
@@ -188,8 +188,8 @@ async def test_two_connections_of_one_gateway(labs: Labs) -> None:
         await has(lab, {"vpngw": document.GATEWAY_TABLE, "vpc": document.SYSTEM_TABLE})
         for device in blocks:
             assert await _learned_from_cloud(lab, device) == set(vpn_gateway.VSWITCHES)
-        assert await lab["ecs"].ping("192.168.0.10")
-        assert await lab["ecs"].ping("192.168.1.10")
+        assert await lab["ecs"].reaches("192.168.0.10")
+        assert await lab["ecs"].reaches("192.168.1.10")
 
         both = {**apart, "gw3": ("192.168.1.0/24", "192.168.0.0/25"), "gw4": ("192.168.1.0/24", "192.168.0.0/25")}
         plan = vpn_gateway.plan(connections=2, networks=both)
@@ -198,7 +198,7 @@ async def test_two_connections_of_one_gateway(labs: Labs) -> None:
         applied = await lab.apply(plan)
         left = document.SYSTEM_TABLE.without(prefixes=["192.168.0.0/24"])
         await has(lab, {"vpc": left}, since=applied)
-        assert await lab["ecs"].ping("192.168.1.10")
+        assert await lab["ecs"].reaches("192.168.1.10")
         assert not await lab["ecs"].ping("192.168.0.10", within=0.3)
         assert sessions_lost(lab, applied) == []
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import json
 import os
 import pty
 import select
@@ -127,6 +129,57 @@ def test_two_workers_share_one_sandbox_and_one_report(project: Path) -> None:
     assert done.returncode == 1
     assert "1 failed, 2 passed" in done.stdout
     assert len(list(project.glob("reports/out/*/run.json"))) == 1
+
+
+TURNS = """
+import os, pathlib, time
+import pytest
+
+def note(name, busy):
+    began = time.monotonic()
+    time.sleep(0.3)
+    with open("turns", "a") as file:
+        print(name, int(busy), os.environ["PYTEST_XDIST_WORKER"], began, time.monotonic(), file=file)
+
+@pytest.mark.busy
+def test_loads():
+    note("loads", True)
+
+def test_waits():
+    note("waits", False)
+
+@pytest.mark.busy
+def test_loads_more():
+    note("loads more", True)
+"""
+
+
+@pytest.mark.parametrize("distribution", [[], ["--dist", "loadscope"]])
+def test_busy_labs_take_turns_beside_the_others(project: Path, distribution: list[str]) -> None:
+    """Of three files with busy and other labs no two busy ones overlap; by our own distribution one worker has the busy ones."""
+    (project / "mylabs" / "test_pair.py").unlink()
+    for name in ("one", "two", "three"):
+        (project / "mylabs" / f"test_{name}.py").write_text(TURNS.replace("test_loads", f"test_{name}_loads"))
+    done = run(project, "mylabs", "-n", "2", *distribution)
+    assert done.returncode == 0, done.stdout
+    rows = [line.rsplit(" ", 4) for line in (project / "turns").read_text().splitlines()]
+    assert len(rows) == 9
+    busy = sorted((float(began), float(ended)) for _, busy, _, began, ended in rows if busy == "1")
+    assert all(earlier[1] <= later[0] for earlier, later in itertools.pairwise(busy))
+    others = [(float(began), float(ended)) for _, busy, _, began, ended in rows if busy == "0"]
+    assert any(a < d and c < b for a, b in busy for c, d in others), "a busy lab does not keep the others waiting"
+    if not distribution:
+        first = {worker for _, busy, worker, _, _ in rows[:4] if busy == "1"}
+        assert len(first) == 1
+    (page,) = project.glob("reports/out/*/run.json")
+    files = [result["nodeid"].partition("::")[0] for result in json.loads(page.read_text())["results"]]
+    assert files == sorted(files)
+
+
+def test_a_pause_wants_one_lab_at_a_time(project: Path) -> None:
+    done = run(project, "mylabs", "-n", "2", "--pause-on-failure")
+    assert done.returncode == 4
+    assert "leave out -n" in done.stderr
 
 
 def converse(project: Path, arguments: list[str], *lines: tuple[str, str]) -> tuple[str, int]:

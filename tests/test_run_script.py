@@ -95,6 +95,22 @@ def test_labs_passes_its_arguments_on(folder: Folder) -> None:
     assert folder.calls() == ["python [-m] [pytest] [labs/] [-k] [a b] [--pdb]"]
 
 
+@pytest.mark.parametrize("argument", ["-n4", "--pdb", "--pause-on-failure", "-s", "--collect-only"])
+def test_labs_run_two_at_a_time_unless_the_user_wants_otherwise(folder: Folder, argument: str) -> None:
+    """Alone where the terminal belongs to one lab, where the user says how many, and where there is one processor."""
+    folder.set_up()
+    folder.stand_in(folder.bin / "nproc", "echo 2")
+    folder.shell('lab_needs=(); run_labs "$@"', "-k", "vbr", "-x")
+    folder.shell('lab_needs=(); run_labs "$@"', argument)
+    folder.stand_in(folder.bin / "nproc", "echo 1")
+    folder.shell('lab_needs=(); run_labs "$@"')
+    assert [call for call in folder.calls() if call.startswith("python")] == [
+        "python [-m] [pytest] [labs/] [-n] [2] [-k] [vbr] [-x]",
+        f"python [-m] [pytest] [labs/] [{argument}]",
+        "python [-m] [pytest] [labs/]",
+    ]
+
+
 def test_a_lab_that_is_named_runs_alone(folder: Folder) -> None:
     folder.set_up()
     folder.shell('lab_needs=(); run_labs "$@"', "labs/test_ecmp.py::test_x", "-x")

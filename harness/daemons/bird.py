@@ -51,6 +51,9 @@ _ERRORS = {
     (6, 7): "Connection collision resolution",
     (6, 8): "Out of Resources",
 }
+_BFD = re.compile(
+    r"(?P<words>Session to (?P<address>[0-9a-fA-F.:]+)\S* (?:removed|changed state from \w+ to (?P<new>\w+)))"
+)
 _RECEIVED = re.compile(r"Received: (?P<words>.*)")
 #: The beginning of what BIRD traces of a BGP protocol, and the state it means (RFC 4271 8.2.2).
 _STATES = (
@@ -108,6 +111,9 @@ class Bird(Driver):
         return next((n for n in self.config.neighbors if bird_name(n.name).strip("'") == name), None)
 
     def _heard(self, line: str) -> None:
+        if (seen := _BFD.search(line)) and (watched := self.at(seen["address"])):
+            self.path_is(watched.name, seen["new"] or "Down", seen["words"])
+            return
         said = _SAID.search(line)
         neighbor = self._protocol(said["protocol"]) if said else None
         if said is None or neighbor is None:
@@ -142,6 +148,8 @@ class Bird(Driver):
                     break  # one answer has both
             for prefix, paths in _routes(await self._console.ask(question)):
                 found.setdefault(prefix, []).extend(self._path(path) for path in paths)
+            if table == "loc":
+                self._mark_multipath(found, await self._console.ask(f"show route export {bird_config.KERNELS[family]}"))
         if peer is not None and table == "out":
             found = {p: rows for p, rows in found.items() if any(row["peer"] != peer.name for row in rows)}
         return in_order(found)
@@ -152,7 +160,7 @@ class Bird(Driver):
         community = [":".join(pair) for pair in _TUPLE.findall(attributes.get("BGP.community", ""))]
         return path_row(
             neighbor.name if neighbor else "local",
-            attributes.get("BGP.next_hop", "").split(" ")[0] or path["via"] if neighbor else None,
+            attributes.get("BGP.next_hop", "").split(" ")[0] or next(iter(path["vias"]), None) if neighbor else None,
             attributes.get("BGP.as_path", ""),
             path_id=int(attributes["BGP.path_id"]) if "BGP.path_id" in attributes else None,
             origin=attributes.get("BGP.origin", "IGP").lower(),
@@ -169,6 +177,14 @@ class Bird(Driver):
             atomic_aggregate=True if "BGP.atomic_aggr" in attributes else None,
             best=path["best"],
         )
+
+    def _mark_multipath(self, found: dict[str, list[Row]], exported: str) -> None:
+        """A table shows one best path; which others are merged with it (``merge paths``) is seen in what goes to the kernel."""
+        for prefix, (merged, *_) in _routes(exported):
+            for path in (rows := found.get(prefix, [])):
+                best = next((row for row in rows if row["best"]), None)
+                alike = best is not None and path is not best and _worth(path) == _worth(best)
+                path["multipath"] = alike and path["next_hop"] in merged["vias"]
 
     async def session(self, neighbor: Neighbor) -> Row:
         text = await self._console.ask(f"show protocols all {bird_name(neighbor.name)}")
@@ -267,15 +283,18 @@ def _routes(text: str) -> Iterator[tuple[str, list[dict[str, Any]]]]:
                 if prefix:
                     yield prefix, paths
                 prefix, paths = head["prefix"], []
-            paths.append(
-                {"protocol": head["protocol"], "best": head["best"] is not None, "via": None, "attributes": {}}
-            )
+            paths.append({"protocol": head["protocol"], "best": head["best"] is not None, "vias": [], "attributes": {}})
         elif paths and (via := re.match(r"\s+via (\S+) on", line)):
-            paths[-1]["via"] = via[1]
+            paths[-1]["vias"].append(via[1])
         elif paths and (pair := re.match(r"\s+(BGP\.\w+): ?(.*)", line)):
             paths[-1]["attributes"][pair[1]] = pair[2]
     if prefix:
         yield prefix, paths
+
+
+def _worth(path: Row) -> tuple[object, ...]:
+    """What must be equal in paths that are merged (``rte_mergable`` of BIRD's proto/bgp)."""
+    return path["local_pref"], len(str(path["as_path"]).split()), path["origin"], path["med"]
 
 
 def _aggregator(text: str | None) -> str | None:

@@ -7,6 +7,9 @@ from harness.daemons.driver import hold_time, local_asn
 from harness.daemons.policies import IPV4, IPV6, bird_filter, bird_name
 
 TABLES = {"ipv4": "master4", "ipv6": "master6"}
+KERNELS = {"ipv4": "kernel4", "ipv6": "kernel6"}
+#: Where next hops are looked up: the links alone, so that what is looked up is never announced.
+IGPS = {"ipv4": "links4", "ipv6": "links6"}
 _VERSIONS = {"ipv4": IPV4, "ipv6": IPV6}
 #: A limit's action in BIRD's words. Its "restart" comes back by the protocol's own error wait time.
 _LIMITS = {"warn": "warn", "drop": "block", "teardown": "restart"}
@@ -20,12 +23,16 @@ def whole(config: SpeakerConfig) -> str:
     if config.router_id:
         lines.append(f"router id {config.router_id};")
     lines.append("protocol device {}")
+    lines += [f"{family} table {name};" for family, name in IGPS.items()]
+    lines.append(f"protocol direct {{ {' '.join(f'{f} {{ table {name}; }};' for f, name in IGPS.items())} }}")
     merged = config.multipath > 1 or config.multipath_ibgp > 1
     for family in TABLES:
         paths = f" merge paths yes limit {max(config.multipath, config.multipath_ibgp)};" if merged else ""
-        install = "where source = RTS_BGP" if config.fib.install else "none"
+        install = "where source = RTS_BGP && dest != RTD_UNREACHABLE" if config.fib.install else "none"
         metric = config.fib.metric if family == "ipv4" else config.fib.metric_ipv6
-        lines.append(f"protocol kernel {{ metric {metric};{paths} {family} {{ import none; export {install}; }}; }}")
+        lines.append(
+            f"protocol kernel {KERNELS[family]} {{ metric {metric};{paths} {family} {{ import none; export {install}; }}; }}"
+        )
         lines.append(_static(config, family))
     for neighbor in config.neighbors:
         lines += neighbor_lines(config, neighbor)
@@ -55,7 +62,7 @@ def neighbor_lines(config: SpeakerConfig, neighbor: Neighbor) -> list[str]:
                 uses[direction] = f"filter {name}"
             else:
                 uses[direction] = "all"
-        options = [f"import {uses['import']};", f"export {uses['export']};"]
+        options = [f"igp table {IGPS[family]};", f"import {uses['import']};", f"export {uses['export']};"]
         if neighbor.next_hop_self:
             options.append("next hop self;")
         if neighbor.add_path != "none":

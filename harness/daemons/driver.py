@@ -6,6 +6,7 @@ Rows and events have the shape of our speaker's (``harness.bgp.shows``, ``harnes
 ``peer.up``       peer
 ``peer.down``     peer, reason
 ``notification``  peer, direction, code, subcode, and text where the daemon prints it
+``bfd``           peer, old, new, reason, of the daemons that have BFD
 """
 
 from __future__ import annotations
@@ -39,6 +40,7 @@ class Driver(ABC):
     def __init__(self, kind: Kind, config: SpeakerConfig, folder: Path, events: EventLog) -> None:
         self.kind, self.config, self.folder, self.events = kind, config, folder, events
         self.states: dict[str, str] = {neighbor.name: "Idle" for neighbor in config.neighbors}
+        self.watched: dict[str, str] = {}
         self.programs: list[Program] = []
 
     # What a daemon's driver does
@@ -131,6 +133,13 @@ class Driver(ABC):
             self.events.emit("peer.up", peer=peer)
         elif old == ESTABLISHED:
             self.events.emit("peer.down", peer=peer, reason=reason)
+
+    def path_is(self, peer: str, new: str, reason: str) -> None:
+        """The daemon said that a BFD session is in another state."""
+        old = self.watched.get(peer, "Down")
+        if old != new:
+            self.watched[peer] = new
+            self.events.emit("bfd", peer=peer, old=old, new=new, reason=reason)
 
     def notified(
         self, peer: str, direction: str, code: int, subcode: int, reason: str, text: str | None = None

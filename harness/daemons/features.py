@@ -24,6 +24,9 @@ class Feature(StrEnum):
     KERNEL = "installs kernel routes"
     IPV6 = "IPv6 routes"
     MD5 = "TCP MD5 (RFC 2385)"
+    MD5_BLANKS = "keys with blanks in them"
+    MD5_QUOTES = "keys with quotation marks in them"
+    MD5_CHANGE = "a key changed under a session that stays"
     MULTIHOP = "eBGP multihop"
     LOCAL_ASN = "a local ASN for a neighbour"
     PASSIVE = "waits for the neighbour to connect"
@@ -35,8 +38,12 @@ class Feature(StrEnum):
     BFD = "BFD on a direct line (RFC 5881)"
     BFD_MULTIHOP = "BFD over hops (RFC 5883)"
     BFD_AUTHENTICATION = "BFD authentication"
+    BFD_APART = "BFD over hops beside a session without multihop, or the reverse"
     MULTIPATH = "eBGP multipath"
     MULTIPATH_IBGP = "iBGP multipath"
+    MULTIPATH_ALIKE = "several paths of one next hop used side by side"
+    RESILIENT_GROUPS = "next-hop groups whose other flows stay when a hop goes"
+    ADOPTION = "kernel routes kept over a kill, and taken over by the next process"
     NEXT_HOP_SELF = "next-hop-self"
     FALL_OVER = "ends a session with the route to its neighbour"
     MAXIMUM_PREFIXES = "maximum prefixes"
@@ -77,6 +84,15 @@ def _add_path(value: str) -> Iterator[Feature]:
         yield Feature.ADD_PATH_SEND
     if value in ("receive", "both"):
         yield Feature.ADD_PATH_RECEIVE
+
+
+def _key(value: Any) -> Iterator[Feature]:
+    yield Feature.MD5
+    text = value.get_secret_value()
+    if " " in text:
+        yield Feature.MD5_BLANKS
+    if '"' in text:
+        yield Feature.MD5_QUOTES
 
 
 def _bfd(value: Any) -> Iterator[Feature]:
@@ -129,7 +145,7 @@ NEIGHBOR_FIELDS: dict[str, Asks] = {
     "add_path": _add_path,
     "families": _families,
     "passive": _always(Feature.PASSIVE),
-    "key": _always(Feature.MD5),
+    "key": _key,
     "key_file": _always(Feature.MD5),
     "connect_retry_time": _always(Feature.CONNECT_RETRY),
     "four_octet_asn": _always(Feature.ASN_2_BYTES),
@@ -166,6 +182,11 @@ def asked_for(config: SpeakerConfig) -> list[Need]:
     found = list(_model_needs(config, "configuration", _GLOBAL, PLAIN | OURS_ALONE))
     for neighbor in config.neighbors:
         found += neighbor_needs(neighbor)
+        internal = (neighbor.local_asn or config.asn) == neighbor.remote_asn
+        if internal and config.multipath_ibgp > 1 and neighbor.add_path in ("receive", "both"):
+            found.append(Need(Feature.MULTIPATH_ALIKE, f"neighbor {neighbor.name}, add_path"))
+        if not internal and neighbor.bfd is not None and (neighbor.bfd.hop_count > 1) != bool(neighbor.ebgp_multihop):
+            found.append(Need(Feature.BFD_APART, f"neighbor {neighbor.name}, bfd.hop_count"))
     return found
 
 

@@ -24,6 +24,14 @@ _READY_WITHIN = 15.0
 _GROUP = "root:x:0:\nfrr:x:92:\nfrrvty:x:0:root\n"
 
 _MOVED = re.compile(r"(?P<address>[0-9a-fA-F.:]+)(?:\(\S*\))? went from (?P<old>\w+) to (?P<new>\w+)")
+_NOTIFICATION = re.compile(
+    r"%NOTIFICATION: (?P<way>sent to|received from) neighbor (?P<address>[0-9a-fA-F.:]+)(?:\(\S*\))? "
+    r"(?P<code>\d+)/(?P<subcode>\d+) \([^)]*\)(?: \"(?P<text>.*)\")?"
+)
+_BFD = re.compile(
+    r"(?P<what>state-change|session-delete): \[?mhop:\w+ peer:(?P<address>[0-9a-fA-F.:]+) .*?(?:\] [\w-]+ -> (?P<new>[\w-]+).*)?$"
+)
+_BFD_STATES = {"up": "Up", "init": "Init", "adm-down": "AdminDown"}
 
 
 class Frr(Driver):
@@ -33,12 +41,17 @@ class Frr(Driver):
 
     async def start(self) -> None:
         self._furnish()
-        zebra, bgpd, bfdd = (str(path) for path in self.kind.paths)
+        zebra, bgpd, _ = (str(path) for path in self.kind.paths)
         await self._daemon("zebra", zebra)
         self._bgpd = await self._daemon("bgpd", bgpd)
         if any(neighbor.bfd is not None for neighbor in self.config.neighbors):
-            await self._daemon("bfdd", bfdd, "--bfdctl", str(self.folder / "bfdd.ctl"))
+            await self._begin_bfd()
         await self._bgpd.configure(["debug bgp neighbor-events", *frr_config.whole(self.config)])
+
+    async def _begin_bfd(self) -> None:
+        """bfdd tells of its sessions' states only while it is debugged."""
+        vty = await self._daemon("bfdd", str(self.kind.paths[2]), "--bfdctl", str(self.folder / "bfdd.ctl"))
+        await vty.configure(["debug bfd peer"])
 
     def _furnish(self) -> None:
         """What FRR expects of a machine, for this process and its children alone."""
@@ -69,7 +82,7 @@ class Frr(Driver):
 
     async def reload(self, new: SpeakerConfig) -> None:
         if any(n.bfd is not None for n in new.neighbors) and all(p.name != "bfdd" for p in self.programs):
-            await self._daemon("bfdd", str(self.kind.paths[2]), "--bfdctl", str(self.folder / "bfdd.ctl"))
+            await self._begin_bfd()
         await self._bgpd.configure(frr_config.changes(self.config, new))
 
     async def version(self) -> str:
@@ -79,8 +92,14 @@ class Frr(Driver):
         return await self._bgpd.ask(question)
 
     def _heard(self, line: str) -> None:
+        words = line.rpartition("] ")[2]
         if (moved := _MOVED.search(line)) and (neighbor := self.at(moved["address"])):
-            self._state(neighbor.name, moved["old"], moved["new"], line.rpartition("] ")[2])
+            self._state(neighbor.name, moved["old"], moved["new"], words)
+        elif (said := _NOTIFICATION.search(line)) and (neighbor := self.at(said["address"])):
+            direction = "sent" if said["way"].startswith("sent") else "received"
+            self.notified(neighbor.name, direction, int(said["code"]), int(said["subcode"]), words, said["text"])
+        elif (seen := _BFD.search(line)) and (neighbor := self.at(seen["address"])):
+            self.path_is(neighbor.name, _BFD_STATES.get(seen["new"] or "", "Down"), words)
 
     def _state(self, peer: str, old: str, new: str, words: str) -> None:
         """FRR has a peer object for each connection of a collision and logs both alike; a deleted one had lost."""

@@ -16,7 +16,7 @@ from harness.daemons.features import Feature, Need
 
 _PATH = f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin:/usr/local/sbin:/usr/lib/frr"
 
-#: Events that our speaker alone tells. What a stand-in tells is in ``harness.daemons.driver``.
+#: Events that our speaker tells and a stand-in does not, but for those of its ``tells``. See ``harness.daemons.driver``.
 OURS_ALONE = frozenset(
     {
         *("rib", "fib", "fib.failed", "fib.lost", "rejected", "update.error", "eor", "refresh", "peer.log"),
@@ -51,7 +51,12 @@ METHODS = frozenset(
 
 @dataclass(frozen=True)
 class Kind:
-    """A daemon. ``driver`` is "module:class"; ``protocol`` the RTPROT_* of its kernel routes (rtnetlink(7)), 0 if it writes none."""
+    """A daemon.
+
+    ``driver`` is "module:class"; ``protocol`` the RTPROT_* of its kernel routes (rtnetlink(7)), 0 if it writes none; ``leaves`` those
+    of the routes and next hops that it leaves in the kernel when it is killed; ``tells`` the events of :data:`OURS_ALONE` that its driver
+    makes as well.
+    """
 
     name: str
     title: str
@@ -61,6 +66,8 @@ class Kind:
     features: frozenset[Feature]
     lacks: Mapping[Feature, str] = field(default_factory=dict)
     protocol: int = 0
+    leaves: tuple[int, ...] = ()
+    tells: frozenset[str] = frozenset()
     methods: frozenset[str] = METHODS
 
     @cached_property
@@ -110,8 +117,16 @@ KINDS: Mapping[str, Kind] = {
                 Feature.REQUIRE_ROUTE,
                 Feature.ASN_2_BYTES,
                 Feature.PORT,
+                *(Feature.MD5_BLANKS, Feature.MD5_CHANGE, Feature.BFD_APART, Feature.MULTIPATH_ALIKE),
+                *(Feature.RESILIENT_GROUPS, Feature.ADOPTION),
             },
             {
+                Feature.MD5_BLANKS: "its command ends at a blank",
+                Feature.MD5_CHANGE: "it ends the session when the key changes",
+                Feature.BFD_APART: "its BFD is over hops where its BGP session is, and only there",
+                Feature.MULTIPATH_ALIKE: "it uses one path of a next hop",
+                Feature.RESILIENT_GROUPS: "its groups are plain, and move flows that could stay",
+                Feature.ADOPTION: "its next zebra begins with an empty kernel",
                 Feature.POLICY_AS_PATH: "its expressions are not Python's",
                 Feature.POLICY_SOURCE: "its route maps do not match where a route was learned",
                 Feature.FALL_OVER: "it notices the loss of the interface, not of a route",
@@ -121,6 +136,8 @@ KINDS: Mapping[str, Kind] = {
                 Feature.REQUIRE_ROUTE: "its import check is for all networks or none",
             },
             protocol=186,
+            leaves=(186, 11),
+            tells=frozenset({"bfd"}),
         ),
         Kind(
             "bird",
@@ -135,12 +152,21 @@ KINDS: Mapping[str, Kind] = {
                 Feature.FIB_TABLE,
                 Feature.CONNECT_RETRY,
                 Feature.REQUIRE_ROUTE,
+                *(Feature.MD5_QUOTES, Feature.MD5_CHANGE, Feature.BFD_APART),
+                *(Feature.RESILIENT_GROUPS, Feature.ADOPTION),
             },
             {
+                Feature.MD5_QUOTES: "its strings have no quotation mark",
+                Feature.MD5_CHANGE: "it begins the session anew when the key changes",
+                Feature.BFD_APART: "its BFD is over hops where its BGP session is, and only there",
+                Feature.RESILIENT_GROUPS: "it writes multipath routes, which move flows that could stay",
+                Feature.ADOPTION: "it begins with an empty kernel",
                 Feature.POLICY_AS_PATH: "it has masks, not expressions",
                 Feature.FALL_OVER: "it notices the loss of the interface, not of a route",
             },
             protocol=12,
+            leaves=(12,),
+            tells=frozenset({"bfd"}),
         ),
         Kind(
             "gobgp",

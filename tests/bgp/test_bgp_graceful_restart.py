@@ -298,8 +298,8 @@ class LeftBehind:
     def installed(self) -> list[Any]:
         return [Installed(prefix("203.0.113.0/24"), (), None)]
 
-    def apply(self, changes: list[tuple[bytes, Any]]) -> Written:
-        self.removed += [key for key, ways in changes if not ways]
+    def write(self, by_ways: dict[Any, list[bytes]]) -> Written:
+        self.removed += by_ways.get((), [])
         return Written()
 
 

@@ -36,7 +36,20 @@ def test_plain_session_asks_for_nothing() -> None:
         ({"neighbor": {"bfd": {"hop_count": 1}}}, {Feature.BFD}),
         (
             {"neighbor": {"bfd": {"hop_count": 3, "auth": {"key": "k"}}}},
-            {Feature.BFD_MULTIHOP, Feature.BFD_AUTHENTICATION},
+            {Feature.BFD_MULTIHOP, Feature.BFD_AUTHENTICATION, Feature.BFD_APART},
+        ),
+        (
+            {"neighbor": {"bfd": {"hop_count": 3}, "ebgp_multihop": 3}},
+            {Feature.BFD_MULTIHOP, Feature.MULTIHOP},
+        ),
+        (
+            {"neighbor": {"bfd": {"hop_count": 1}, "ebgp_multihop": 3}},
+            {Feature.BFD, Feature.MULTIHOP, Feature.BFD_APART},
+        ),
+        ({"neighbor": {"key": 'Zug um "Zug"'}}, {Feature.MD5, Feature.MD5_BLANKS, Feature.MD5_QUOTES}),
+        (
+            {"neighbor": {"remote_asn": 65001, "add_path": "receive"}, "multipath_ibgp": 4},
+            {Feature.ADD_PATH_RECEIVE, Feature.MULTIPATH_ALIKE},
         ),
         ({"neighbor": {"families": ["ipv4", "ipv6"]}}, {Feature.IPV6}),
         ({"neighbor": {"address": "fd00::2"}}, {Feature.IPV6}),

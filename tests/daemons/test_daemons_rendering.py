@@ -64,6 +64,9 @@ def test_bird_gets_filters_and_quoted_names() -> None:
     assert "protocol bgp 'to-gw_1' {" in text
     assert 'password "s3cret";' in text
     assert "bfd { interval 300 ms; multiplier 3; };" in text
+    # Next hops are looked up among the links: BIRD knows of no connected route by itself, and would announce those of its main table.
+    assert "protocol direct { ipv4 { table links4; }; ipv6 { table links6; }; }" in text
+    assert "igp table links4;" in text
 
 
 @pytest.mark.parametrize(("action", "word"), [("warn", "warn"), ("drop", "block"), ("teardown", "restart")])
@@ -91,7 +94,7 @@ def test_bird_answer_is_read() -> None:
     found = dict(bird._routes(text))
     assert list(found) == ["10.9.0.0/24", "192.168.2.0/24"]
     best, other = found["10.9.0.0/24"]
-    assert (best["best"], other["best"], other["via"]) == (True, False, "10.0.0.3")
+    assert (best["best"], other["best"], other["vias"]) == (True, False, ["10.0.0.3"])
     assert best["attributes"]["BGP.as_path"] == "65001 65010"
     assert bird._aggregator(best["attributes"]["BGP.aggregator"]) == "65010 9.9.9.9"
 

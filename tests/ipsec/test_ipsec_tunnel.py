@@ -447,4 +447,8 @@ async def test_two_keys_on_one_end_are_tried_each_for_itself(stage: Stage) -> No
     await stage.cloud.until("failure", code="AUTHENTICATION_FAILED")
     lines = [entry["line"] for entry in await stage.cloud.call("log")]
     assert any("MAC mismatched" in line for line in lines), "the cloud refuses the proof made with the device's own key"
-    assert await stage.device.carrier() is False
+    # The answering end has an SA, and a line, until the initiator's refusal of its proof has come (RFC 7296 2.21.2).
+    ended = await stage.device.until("ike", change="down", id=2)
+    assert ended["reason"]["code"] == "DELETED_BY_PEER"
+    await stage.device.until("line", state="down", after=stage.device.events.index(ended))
+    assert await stage.cloud.carrier() is False, "the end that refuses the proof never has a tunnel by it"
