@@ -192,8 +192,9 @@ class Adjacency:
                 draining=self.draining,
             )
             exporter = Exporter(target, self._policy("export", family), around.path_ids)
-            self.outbound[family] = AdjRibOut(session, family, exporter)
-            around.walk(self.outbound[family].begin(table.selections))
+            outbound = self.outbound[family] = AdjRibOut(session, family, exporter, self._can_send, self._send)
+            outbound.begin()
+            around.groups.enter(outbound)
         # From now on this neighbour's routes are kept by what we say of forwarding, whatever there was before (RFC 8538 4).
         self.offer_anew()
         around.deferral.came_up(self.name, session)
@@ -208,6 +209,7 @@ class Adjacency:
         self.last_down = down.reason
         self.helper.lost(self.config.graceful_restart, session, down)
         for outbound in self.outbound.values():
+            self._around.groups.leave(outbound)
             self._around.walk(outbound.drain())
         self.outbound = {}
         self._answering.clear()
@@ -237,7 +239,7 @@ class Adjacency:
         self.draining = draining
         self.configure(self.config)
         for family, outbound in self.outbound.items():
-            self._around.walk(outbound.reconsider(self._around.tables[family].selections))
+            self._around.groups.renew(outbound)
             self._around.walk(self.inbound[family].again())
         self._around.wake()
 
@@ -253,15 +255,15 @@ class Adjacency:
             if limit_changed:
                 self._around.walk(inbound.set_limit(config.maximum_prefixes))
         for family, outbound in self.outbound.items():
-            exporter = outbound.exporter
-            exporter.policy = self._policy("export", family)
-            exporter.target = replace(
-                exporter.target,
+            target = replace(
+                outbound.exporter.target,
                 next_hop_self=config.next_hop_self,
                 default_local_pref=self._around.config.local_pref,
                 cluster_id=self._around.cluster_id,
                 draining=self.draining,
             )
+            outbound.exporter = Exporter(target, self._policy("export", family), self._around.path_ids)
+            self._around.groups.changed(outbound)
 
     def offer_anew(self) -> None:
         """What the next OPEN says follows the configuration, and whether this speaker is still restarting."""
@@ -336,18 +338,20 @@ class Adjacency:
         elif subtype == 2:
             inbound.end_refresh()
         else:
+            self._around.groups.renew(outbound)
             self._around.walk(self._answer(family, outbound))
             if self.peer.session is not None and self.peer.session.enhanced_refresh:
                 self.feed(signals.Refresh(family, 1))
         self._around.wake()
 
     def _answer(self, family: Family, outbound: AdjRibOut) -> Iterator[None]:
-        yield from outbound.repeat(self._around.tables[family].selections)
+        yield from outbound.repeat()
         if outbound is self.outbound.get(family):
             self._answering.add(family)
 
     def announce(self) -> bool:
-        """Sends one bounded piece of what waits; whether more waits and can be sent. Tells what was refused since the last time."""
+        """Sends one bounded piece of what its update groups do not send; whether more can follow. Tells what was refused since the last
+        time."""
         if self.config.maximum_prefixes is not None:
             self._count_prefixes()
         if self._conn is None:
@@ -361,17 +365,23 @@ class Adjacency:
             if family in self._around.deferral.waiting:
                 continue
             answered = family in self._answering
-            if not (outbound.waiting or answered) or not self._around.shell.is_writable(self.name, self._conn):
+            if not (outbound.waiting or answered) or not self._can_send():
                 continue
-            messages = outbound.messages(self._around.tables[family].selections, SEND_LIMIT)
+            messages = outbound.messages(SEND_LIMIT)
             if messages:
-                self.feed(signals.Send(messages))
+                self._send(messages)
             if answered and not outbound.waiting:
                 self._answering.discard(family)
                 if self.peer.session is not None and self.peer.session.enhanced_refresh:
                     self.feed(signals.Refresh(family, 2))
-            more = more or outbound.waiting
+            more = more or outbound.behind
         return more
+
+    def _can_send(self) -> bool:
+        return self._conn is not None and self._around.shell.is_writable(self.name, self._conn)
+
+    def _send(self, messages: list[bytes]) -> None:
+        self.feed(signals.Send(messages))
 
 
 def peer_config(config: Neighbor, around: Surroundings, *, was_up: bool = False) -> PeerConfig:

@@ -301,7 +301,7 @@ def _admitted(rib: AdjRibIn) -> Callable[[bytes], _Told]:
 def _announced(outbound: AdjRibOut, add_path: bool) -> Callable[[bytes], _Told]:
     def look(key: bytes) -> _Told:
         path_id, prefix = split_path_id(key) if add_path else (0, key)
-        for told_id, attributes, next_hop in outbound.sent.get(prefix, ()):
+        for told_id, attributes, next_hop, _ in outbound.told(prefix):
             if told_id == path_id:
                 return attributes, next_hop
         return None

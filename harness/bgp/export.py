@@ -7,7 +7,7 @@ never goes back to the neighbour it came from.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from ipaddress import IPv4Address
 
 from harness.bgp.attributes import Attributes, UnknownAttribute, WellKnownCommunity, community_text
@@ -20,10 +20,21 @@ _TRANSITIVE = 0x40
 _PARTIAL = 0x20
 _EXTENDED_NON_TRANSITIVE = 0x40  # RFC 4360 2: in the first octet of an extended community
 
-Advert = tuple[tuple[int, Attributes, bytes], ...]
-"""What is announced for one prefix: (path id, attributes, next hop) for each path; path id 0 where ADD-PATH is not in use."""
+Row = tuple[int, Attributes, bytes, str]
+"""Path id (0 where ADD-PATH is not in use), attributes, next hop, and the name of the path's source, which is not sent."""
+
+Advert = tuple[Row, ...]
+"""What is announced for one prefix, a row for each path."""
 
 NOTHING: Advert = ()
+
+
+def seen_by(advert: Advert, name: str) -> Advert:
+    """What of ``advert`` a neighbour may be told: no path goes back to where it came from."""
+    for row in advert:
+        if row[3] == name:
+            return tuple(row for row in advert if row[3] != name)
+    return advert
 
 
 class PathIds:
@@ -42,6 +53,9 @@ class Target:
 
     ``client``: routes of other iBGP neighbours are reflected to it, with ``cluster_id`` (RFC 4456). ``draining``: the session is
     about to go, and its routes say so (RFC 8326 4.2).
+
+    Several neighbours alike have one target without a name and without an address: then no path is left out for its source, and
+    an empty next hop stands for the local end of each session.
     """
 
     name: str
@@ -64,6 +78,10 @@ class Exporter:
         self.policy = policy
         self._ids = ids
         self._adverts: dict[Selection, Advert] = {}
+
+    def alike(self, name: str = "") -> Exporter:
+        """The export that all neighbours with these rules share; with ``name`` still without the paths of that one."""
+        return Exporter(replace(self.target, name=name, own_address=b""), self.policy, self._ids)
 
     def advert(self, prefix: bytes, selection: Selection | None) -> Advert:
         """What the neighbour shall be told of ``prefix``. Nothing where no path may go to it."""
@@ -93,7 +111,7 @@ class Exporter:
         for path in selection.usable if add_path else (selection.best,):
             told = self._told(prefix, path)
             if told is not None:
-                found.append((self._ids.of(path) if add_path else 0, *told))
+                found.append((self._ids.of(path) if add_path else 0, *told, path.source.name))
         return tuple(found)
 
     def refusal(self, prefix: bytes, path: Path) -> str | None:

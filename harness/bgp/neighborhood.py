@@ -199,7 +199,7 @@ class Neighborhood:
             )
         for family in sorted(session.families, key=lambda f: f.value):
             if direction != "in":
-                self._around.walk(adjacency.outbound[family].reconsider(self._around.tables[family].selections))
+                self._around.groups.renew(adjacency.outbound[family])
             if direction != "out" and stored:
                 self._around.walk(adjacency.inbound[family].again())
             elif direction != "out":

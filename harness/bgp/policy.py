@@ -38,6 +38,8 @@ class Policy:
         self._by_prefix = any(term.looks_at_prefix for term in self._terms)
         self._end_permits = not strict
         self._remembered: dict[tuple[Source, Attributes, int], Outcome] = {}
+        self.key = (tuple(rules), own_asn, strict)
+        """Policies of one family with equal keys do the same."""
         self.is_transparent = not rules and not strict
         """Whether every route passes unchanged."""
 

@@ -214,7 +214,7 @@ class Shows:
         sent: dict[bytes, Advert] = outbound.sent if outbound is not None else {}
         for key in sent if wanted is None else [wanted]:
             if key in sent:
-                yield key, [advert_row(*row) for row in sent[key]]
+                yield key, [advert_row(*row[:3]) for row in sent[key]]
 
     def why(self, prefix: str) -> dict[str, Any]:
         """``show.why``: what is known of one prefix: who offers it, which path is used and why no other, who is told and who is not.
@@ -237,7 +237,7 @@ class Shows:
                 f"the session is {state.value}" if state is not State.ESTABLISHED else f"{family} is not negotiated"
             )
             return {"peer": adjacency.name, "announced": [], "why_not": [{"peer": None, "reason": reason}]}
-        announced = [advert_row(*row) for row in outbound.sent.get(key, ())]
+        announced = [advert_row(*row[:3]) for row in outbound.told(key)]
         return {
             "peer": adjacency.name,
             "announced": announced,

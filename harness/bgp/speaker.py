@@ -10,13 +10,14 @@ No socket and no clock of its own: see ``ports``.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from ipaddress import IPv4Address
 from typing import TypeVar
 
 from harness.bgp import prefixes as nlri
 from harness.bgp import signals
-from harness.bgp.adjacency import families_of
+from harness.bgp.adjacency import SEND_LIMIT, families_of
 from harness.bgp.attributes import Attributes, Origin
 from harness.bgp.config import Network, SpeakerConfig, parse_network
 from harness.bgp.decision import Preferences, Selection
@@ -24,6 +25,7 @@ from harness.bgp.deferral import Deferral
 from harness.bgp.errors import Cease
 from harness.bgp.export import PathIds
 from harness.bgp.neighborhood import Neighborhood
+from harness.bgp.out_groups import OutGroups
 from harness.bgp.paths import Kind, Path, Source
 from harness.bgp.ports import Bfd, Kernel, NoBfd, Shell, Timer
 from harness.bgp.prefixes import Family
@@ -81,7 +83,17 @@ class Speaker(Neighborhood):
         self._deferral = Deferral(self._selected, restarted=restarted)
         self._deferral_timer: Timer | None = None
         around = Surroundings(
-            config, router_id, self.tables, shell, kernel, log, PathIds(), self.wake, self._walk, self._deferral
+            config,
+            router_id,
+            self.tables,
+            shell,
+            kernel,
+            log,
+            PathIds(),
+            OutGroups(self.tables, self._walk),
+            self.wake,
+            self._walk,
+            self._deferral,
         )
         self.watchers = around.watchers
         super().__init__(around, bfd)
@@ -189,11 +201,17 @@ class Speaker(Neighborhood):
             self._tell_written(family, fib.write({(): gone}))
 
     def _announce(self, end: float) -> bool:
-        """A piece to each neighbour in turn until ``end``; the next time begins with the one whose turn it then is."""
+        """A piece to each update group and each neighbour in turn until ``end``; the next time begins with whose turn it then is."""
         more = False
-        turns = list(self.adjacencies.values())
+        groups = self._around.groups
+        turns: list[Callable[[], bool]] = [
+            partial(groups.advance, group, SEND_LIMIT)
+            for group in groups.all()
+            if group.family not in self._deferral.waiting
+        ]
+        turns += [adjacency.announce for adjacency in self.adjacencies.values()]
         for number in range(len(turns)):
-            more = turns[(self._turn + number) % len(turns)].announce() or more
+            more = turns[(self._turn + number) % len(turns)]() or more
             if self._shell.now() >= end:
                 self._turn = (self._turn + number + 1) % len(turns)
                 return True
@@ -204,10 +222,7 @@ class Speaker(Neighborhood):
     def _publish(self, family: Family, batch: Sequence[Change]) -> None:
         """The consequences of a batch of decisions: kernel first, then the neighbours are told."""
         self._write_selections(family, [(change.now, change.prefixes) for change in batch])
-        for adjacency in self.adjacencies.values():
-            outbound = adjacency.outbound.get(family)
-            if outbound is not None:
-                outbound.follow(batch)
+        self._around.groups.follow(family, batch)
         self._tell_changes(family, [change for change in batch if not _same_routes(change.before, change.now)])
 
     def _tell_changes(self, family: Family, changes: Sequence[Change]) -> None:

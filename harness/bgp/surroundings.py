@@ -9,6 +9,7 @@ from ipaddress import IPv4Address
 from harness.bgp.config import SpeakerConfig
 from harness.bgp.deferral import Deferral
 from harness.bgp.export import PathIds
+from harness.bgp.out_groups import OutGroups
 from harness.bgp.ports import Kernel, Shell
 from harness.bgp.prefixes import Family
 from harness.bgp.rib import Table
@@ -30,6 +31,7 @@ class Surroundings:
     kernel: Kernel
     log: EventLog
     path_ids: PathIds
+    groups: OutGroups
     wake: Callable[[], None]
     walk: Callable[[Iterator[None]], None]
     deferral: Deferral

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from ipaddress import IPv6Address
 
 from harness.bgp.attribute_codec import EMPTY, AttributeFault, Block, decode_block, encode_attribute, encode_attributes
-from harness.bgp.attribute_table import OPTIONAL_NON_TRANSITIVE, Action, Code
+from harness.bgp.attribute_table import OPTIONAL_NON_TRANSITIVE, Action, Code, Flag
 from harness.bgp.attributes import Attributes
 from harness.bgp.errors import ErrorCode, ProtocolError, UpdateError
 from harness.bgp.prefixes import FAMILIES, Family, MalformedNlri, cut
@@ -268,6 +268,18 @@ def pack_announcements(
     block = encode_attributes(attributes.evolve(next_hop=b""), session)
     room = session.max_length - _OVERHEAD - len(block) - (4 + 5 + len(next_hop))
     return [_message(b"", _reach(family, next_hop, routes) + block, b"", session) for routes in _portions(slices, room)]
+
+
+def next_hop_at(message: bytes, family: Family) -> int:
+    """Where the next hop begins in a message of :func:`pack_announcements`."""
+    at = _OVERHEAD
+    if family is not Family.IPV4_UNICAST:
+        # The first attribute: its head, the family and the next hop's length come before.
+        return at + (4 if message[at] & Flag.EXTENDED_LENGTH else 3) + 4
+    while message[at + 1] != Code.NEXT_HOP:
+        extended = message[at] & Flag.EXTENDED_LENGTH
+        at += 4 + (message[at + 2] << 8 | message[at + 3]) if extended else 3 + message[at + 2]
+    return at + 3
 
 
 def pack_withdrawals(session: Session, family: Family, slices: Iterable[bytes]) -> list[bytes]:

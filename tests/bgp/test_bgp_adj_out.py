@@ -3,53 +3,11 @@
 from __future__ import annotations
 
 import ipaddress
-from dataclasses import replace
 
 import pytest
 
-from harness.bgp.adj_out import AdjRibOut
-from harness.bgp.decision import Preferences, Selection, select
-from harness.bgp.export import Exporter, PathIds, Target
-from harness.bgp.paths import Path
-from harness.bgp.policy import Policy
-from harness.bgp.prefixes import Family
-from harness.bgp.session import Session
-from harness.bgp.update import Update, decode_update
-from tests.bgp.routes import path, prefix, source
-
-V4 = Family.IPV4_UNICAST
-KEYS = [prefix(f"10.0.{n}.0/24") for n in range(4)]
-A, B, C = (source(name, router_id=n, address=f"10.9.0.{n}") for n, name in enumerate("abc", 1))
-
-
-def selection(*paths: Path) -> Selection:
-    return select(paths, Preferences(), lambda _: 0)
-
-
-class Told:
-    """One neighbour in AS 64501 and the UPDATEs it got."""
-
-    def __init__(self, *, add_path: bool = False) -> None:
-        families = frozenset({V4}) if add_path else frozenset[Family]()
-        session = Session(local_asn=64500, peer_asn=64501, asn4=True, add_path_send=families)
-        target = Target("n", True, 64500, ipaddress.ip_address("10.1.0.1").packed, False, add_path, 100)
-        self.out = AdjRibOut(session, V4, Exporter(target, Policy((), V4, 64500), PathIds()))
-        self._receiver = replace(session, add_path_send=frozenset(), add_path_receive=families)
-        self.table: dict[bytes, Selection] = {}
-
-    def updates(self, limit: int = 100) -> list[Update]:
-        found = [decode_update(message[19:], self._receiver) for message in self.out.messages(self.table, limit)]
-        assert not [error for update in found for error in update.errors]
-        return found
-
-    def after(self, changes: dict[bytes, Selection | None]) -> list[Update]:
-        for key, item in changes.items():
-            if item is None:
-                del self.table[key]
-            else:
-                self.table[key] = item
-        self.out.mark(changes)
-        return self.updates()
+from tests.bgp.routes import path, source
+from tests.bgp.told import KEYS, V4, A, B, C, Told, selection
 
 
 @pytest.mark.spec("BGP-6", "BGP-17")
@@ -91,22 +49,25 @@ def test_add_path_sends_only_the_path_that_changed() -> None:
 def test_a_refresh_repeats_everything_and_a_soft_clear_only_what_differs() -> None:
     told = Told()
     told.after({key: selection(path(A)) for key in KEYS})
-    list(told.out.reconsider(told.table))
+    told.groups.renew(told.out)
     assert told.updates() == []
-    list(told.out.repeat(told.table))
+    told.walks.append(told.out.repeat())
     (update,) = told.updates()
     assert sorted(update.announced[V4]) == KEYS
-    list(told.out.repeat(told.table))
+    told.walks.append(told.out.repeat())
     assert len(told.updates()) == 1
 
 
 def test_the_first_table_ends_with_its_marker() -> None:
     told = Told()
-    told.table = {key: selection(path(A)) for key in KEYS}
-    list(told.out.begin(told.table))
-    assert [update.end_of_rib for update in told.updates(3)] == [None]
-    assert told.out.waiting
-    assert [update.end_of_rib for update in told.updates(3)] == [None, V4]
+    told.table.update((key, selection(path(A))) for key in KEYS)
+    told.out.begin()
+    assert [update.end_of_rib for update in told.updates(3)] == [None, None, V4]
+    late = told.neighbor("late")
+    late.out.begin()
+    told.run(3)
+    assert [update.end_of_rib for update in late.updates()] == [None, None, V4]
+    assert told.updates() == []
     assert not told.out.waiting
 
 

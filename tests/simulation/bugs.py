@@ -6,18 +6,20 @@ Each is a function that returns the patches. A simulation that does not find the
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any
 from unittest import mock
 
-from harness.bgp import attribute_codec, decision, peer
+from harness.bgp import adj_out, attribute_codec, decision, parcels, peer
 from harness.bgp.adj_out import AdjRibOut
 from harness.bgp.adjacency import Adjacency
 from harness.bgp.admission import Admission
 from harness.bgp.connection import _ACTIONS
-from harness.bgp.export import Exporter, PathIds
+from harness.bgp.export import Advert, Exporter, PathIds
 from harness.bgp.fsm import Action
 from harness.bgp.graceful import Helper
+from harness.bgp.out_group import OutGroup
+from harness.bgp.out_groups import OutGroups
 from harness.bgp.paths import Kind, Path
 from harness.bgp.rib import AdjRibIn, Table
 
@@ -37,7 +39,15 @@ def no_loop_check() -> Patches:
 
 def withdrawal_forgotten() -> Patches:
     """What can no longer be announced is dropped from Adj-RIB-Out without a word to the neighbour."""
-    return [mock.patch.object(AdjRibOut, "_gone", lambda *_: [])]
+    original = parcels.difference
+
+    def difference(was: Advert, now: Advert, *, add_path: bool, repeat: bool = False) -> parcels.Difference:
+        return (), original(was, now, add_path=add_path, repeat=repeat)[1]
+
+    return [
+        mock.patch.object(parcels, "difference", difference),
+        mock.patch.object(adj_out, "difference", difference),
+    ]
 
 
 def med_of_all_neighbors_compared() -> Patches:
@@ -73,17 +83,21 @@ def old_routes_kept_after_the_session() -> Patches:
 
 def adj_rib_out_survives_the_session() -> Patches:
     """A new session believes that the neighbour still has what the last one told it."""
-    original = Adjacency._up
-    told: dict[Any, Any] = {}
+    up, leave = Adjacency._up, OutGroups.leave
+    told: dict[Any, dict[bytes, Advert]] = {}
 
-    def up(self: Adjacency, signal: Any) -> None:
-        original(self, signal)
-        for family, outbound in self.outbound.items():
-            outbound.sent = told.setdefault((id(self), family), {})
+    def remembering(self: OutGroups, out: AdjRibOut) -> None:
+        told[id(self), out.name, out.family] = out.known()
+        leave(self, out)
+
+    def believing(self: Adjacency, signal: Any) -> None:
+        up(self, signal)
+        for family, out in self.outbound.items():
+            out._missed.update(told.get((id(self._around.groups), self.name, family), {}))
 
     return [
-        mock.patch.object(Adjacency, "_up", up),
-        mock.patch.object(AdjRibOut, "drain", lambda _: iter(())),
+        mock.patch.object(Adjacency, "_up", believing),
+        mock.patch.object(OutGroups, "leave", remembering),
     ]
 
 
@@ -104,11 +118,16 @@ def path_id_given_away_again() -> Patches:
         rows = original(self, prefix, selection)
         return tuple((number, *row[1:]) for number, row in enumerate(rows, 1)) if self.target.add_path else rows
 
-    def gone(self: AdjRibOut, prefix: bytes, was: Any, now: Any) -> list[bytes]:
-        return [] if now else _original_gone(self, prefix, was, now)
+    def difference(was: Advert, now: Advert, *, add_path: bool, repeat: bool = False) -> Any:
+        gone, announced = original_difference(was, now, add_path=add_path, repeat=repeat)
+        return () if now and add_path else gone, announced
 
-    _original_gone = AdjRibOut._gone
-    return [mock.patch.object(Exporter, "_advert", advert), mock.patch.object(AdjRibOut, "_gone", gone)]
+    original_difference = parcels.difference
+    return [
+        mock.patch.object(Exporter, "_advert", advert),
+        mock.patch.object(parcels, "difference", difference),
+        mock.patch.object(adj_out, "difference", difference),
+    ]
 
 
 def local_pref_over_ebgp() -> Patches:
@@ -159,12 +178,20 @@ def next_hop_of_a_dead_link_used() -> Patches:
 def soft_clear_forgets_denied_routes() -> Patches:
     """A soft clear out looks at what may be announced, and leaves what may not any more with the neighbour (BGP-7)."""
 
-    def reconsider(self: AdjRibOut, prefixes: Iterable[bytes]) -> Iterator[None]:
-        selections: Mapping[bytes, Any] = prefixes  # type: ignore[assignment]
-        keep = [p for p in selections if self.exporter.advert(p, selections[p])]
-        yield from self._mark_all(keep)
+    original = OutGroups.renew
 
-    return [mock.patch.object(AdjRibOut, "reconsider", reconsider)]
+    def renew(self: OutGroups, out: AdjRibOut) -> None:
+        original(self, out)
+        for prefix in list(out._missed):
+            if not out.group.exporter.advert(prefix, self._tables[out.family].selections.get(prefix)):
+                out.group.sent.pop(prefix, None)
+                del out._missed[prefix]
+
+    def fill(self: OutGroup, selections: Mapping[bytes, Any]) -> Iterator[None]:
+        self.mark([p for p in selections if self.exporter.advert(p, selections[p])])
+        yield
+
+    return [mock.patch.object(OutGroups, "renew", renew), mock.patch.object(OutGroup, "fill", fill)]
 
 
 def stale_routes_never_swept() -> Patches:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 from unittest import mock
 
-from harness.bgp import adj_out, adjacency, rib, signals, speaker
+from harness.bgp import adj_out, adjacency, out_group, rib, signals, speaker
 from harness.bgp.config import Network, parse_neighbor, parse_rules
 from harness.bgp.neighborhood import NeighborError
 from harness.bgp.speaker import NetworkError
@@ -57,6 +57,8 @@ def _strides(small: bool) -> Iterator[None]:
     with (
         mock.patch.object(rib, "STRIDE", 1),
         mock.patch.object(adj_out, "STRIDE", 1),
+        mock.patch.object(out_group, "STRIDE", 1),
+        mock.patch.object(speaker, "SEND_LIMIT", 2),
         mock.patch.object(speaker, "BATCH", 2),
         mock.patch.object(adjacency, "SEND_LIMIT", 2),
     ):
