@@ -1,7 +1,7 @@
 """The prompt inside a running lab: Mininet's command line, with the words of a router's.
 
 ``gw1 ip route`` runs a command in a node, ``link gw1 internet down`` cuts a cable, both as in Mininet. Added here:
-``NODE show bgp`` (also ``summary``, ``neighbors``, ``fib``, ``sa``, ``tunnel``), ``tables``, ``events``.
+``NODE show bgp`` (also ``summary``, ``neighbors``, ``fib``, ``sa``, ``tunnel``), ``tables``, ``refused``, ``events``.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from harness.bgp import render
 from harness.control import ControlError, call
 from harness.net.stock import CLI
+from harness.refusals import refused_by_any_group
 
 if TYPE_CHECKING:
     from harness.lab import Lab
@@ -39,6 +40,7 @@ SHOWN: dict[str, tuple[str, str, Callable[..., str]]] = {
 HELP = f"""A line that begins with a node's name runs in that node: NODE ip route. Names of nodes in it become their addresses.
   NODE show WORD     asks its daemon; WORD is {", ".join(SHOWN)}
   link A B up|down   mends or cuts the cable between two nodes
+  refused            what the security groups of the instances let not in, and why
   tables             the route tables of the console, read from the running nodes
   events [N]         the last events of the lab
 Ctrl-D ends the lab. The other words are Mininet's: help WORD.
@@ -83,6 +85,11 @@ class Console(CLI):  # type: ignore[misc]
     def do_tables(self, line: str) -> None:  # noqa: ARG002 (cmd.Cmd's signature)
         """tables: the route tables of the console, read from the running nodes."""
         self.stdout.write(self.tables() + "\n")
+
+    def do_refused(self, line: str) -> None:  # noqa: ARG002 (cmd.Cmd's signature)
+        """refused: what the security groups of the instances let not in since they were last changed, with rule and remedy."""
+        lines = self._run_in_lab(refused_by_any_group(self.lab))
+        self.stdout.write("\n".join(lines or ["no security group has refused anything"]) + "\n")
 
     def do_events(self, line: str) -> None:
         """events [N]: the last events of the lab."""

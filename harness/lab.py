@@ -26,7 +26,7 @@ from harness.daemons.kinds import OURS_ALONE
 from harness.instruments import Capture, flight_recorder, start
 from harness.ipsec.settings import Settings
 from harness.ipsec.strongswan import DataPlane
-from harness.net import fib, requests, sandbox
+from harness.net import fib, packet_filter, requests, sandbox
 from harness.net.mininet import LabNet, PlanTopo
 from harness.net.monitor import Group, Monitor, Overrun
 from harness.net.plan_topo import link_parameters
@@ -127,7 +127,7 @@ class Lab:
             with lab.stage("daemons started"):
                 if record:
                     lab.recording = await lab._instruments.enter_async_context(flight_recorder(lab))
-                await lab._start_daemons()
+                await asyncio.gather(lab._set_filters(), lab._start_daemons())
             await lab.begin_tunnels()
         except BaseException:
             await lab.stop()
@@ -305,7 +305,9 @@ class Lab:
         return at
 
     async def apply(self, plan: Plan) -> float:
-        """Turns the running lab into ``plan`` by the difference: new links, routes, neighbours and networks; nothing else restarts.
+        """Turns the running lab into ``plan`` by the difference: new links, routes, filters, neighbours and networks.
+
+        Nothing else restarts.
 
         Returns the moment of the change. Raises ValueError for a difference that needs another lab (a node more or less).
         """
@@ -335,6 +337,8 @@ class Lab:
         for route in new.routes:
             if route not in old.routes:
                 handle.mn.add_route(route)
+        if new.filter != old.filter:
+            await asyncio.to_thread(packet_filter.load, handle.namespace, new.filter)
         if old.speaker is None or new.speaker is None or not handle.speaker.running:
             # A speaker that does not run finds the new plan when it starts.
             return
@@ -357,6 +361,18 @@ class Lab:
             await handle.speaker.call("network.add", prefix=prefix)
 
     # The inside
+
+    async def _set_filters(self) -> None:
+        """Where the machine has no packet filters, everything is let in, and an event says so as the run's header does."""
+        walled = [handle for handle in self if handle.plan.filter is not None]
+        try:
+            await asyncio.gather(
+                *(asyncio.to_thread(packet_filter.load, each.namespace, each.plan.filter) for each in walled)
+            )
+        except packet_filter.FilterError:
+            if not (lacking := probe().missing("packet-filter")):
+                raise
+            self.stream.add("lab", "lab", "unfiltered", {"reason": lacking[0].reason})
 
     async def _start_daemons(self) -> None:
         for handle in self:

@@ -14,7 +14,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from harness.cloud.build import WIRING
+from harness.cloud.security_groups import refusal
 from harness.daemon import Daemon
+from harness.net import packet_filter
 from harness.net.namespace import Namespace
 from harness.net.records import RouteInfo
 from harness.net.requests import Protocol, RouteKind
@@ -132,6 +134,21 @@ class NodeHandle:
             return await self.ping(to, source=source, within=0.5)
 
         return bool(await self.lab.until(answered, within=within, what=f"{self.name} reaches {to}"))
+
+    async def refusals(self, source: str | None = None) -> list[str]:
+        """What this instance's security groups have refused, from ``source`` or from anybody, each with rule and remedy (ECMP-42).
+
+        Counted by the kernel since the groups were last changed.
+        """
+        if self.plan.filter is None:
+            return []
+        rows = await asyncio.to_thread(packet_filter.refused, self.namespace)
+        told = [
+            refusal(self.plan, row.source, row.protocol, row.port, row.packets)
+            for row in rows
+            if source in (None, row.source)
+        ]
+        return [line for line in told if line is not None]
 
     def has_sysctl(self, key: str) -> bool:
         """Does the kernel know this sysctl in the node's namespace?"""

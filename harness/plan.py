@@ -243,6 +243,30 @@ class Tunnel:
 
 
 @dataclass(frozen=True, slots=True)
+class FilterRule:
+    """What a packet filter does with new connections from ``source``, first match first. ``label`` says whose rule it is."""
+
+    action: Literal["accept", "drop"]
+    source: str
+    protocol: Literal["all", "tcp", "udp", "icmp", "gre"] = "all"
+    ports: tuple[int, ...] = ()
+    label: str = ""
+
+    def __post_init__(self) -> None:
+        ipaddress.ip_network(self.source)
+        if self.ports and (len(self.ports) != 2 or self.protocol not in ("tcp", "udp")):
+            raise PlanError(f"filter rule {self.label}: ports {self.ports} of {self.protocol}; give two, of tcp or udp")
+
+
+@dataclass(frozen=True, slots=True)
+class PacketFilter:
+    """What a node lets in: answers to what it began itself, what a rule accepts, nothing else. ``name`` is whose filter it is."""
+
+    name: str
+    rules: tuple[FilterRule, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Node:
     """A network namespace and what runs in it. ``label`` is the document's name, ``group`` the box it is drawn in."""
 
@@ -257,6 +281,7 @@ class Node:
     speaker: Speaker | None = None
     tunnel: Tunnel | None = None
     tables: tuple[RoutingTable, ...] = ()
+    filter: PacketFilter | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -167,6 +167,14 @@ FEATURES = (
         _kernel("CONFIG_NET_SCH_NETEM"),
     ),
     Feature(
+        "packet-filter",
+        "nf_tables with connection tracking",
+        "security groups of ECS instances",
+        "loads a ruleset that tells answers from beginnings",
+        "security groups let everything in; the labs that show them skip",
+        _kernel("CONFIG_NF_TABLES and CONFIG_NFT_CT") + "; apt install nftables",
+    ),
+    Feature(
         "vrf",
         "VRF links",
         "several route tables in one node",

@@ -25,10 +25,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from harness.net import rtnl
-from harness.net.namespace import unshare
+from harness.net import packet_filter, rtnl
+from harness.net.namespace import Namespace, unshare
 from harness.net.netlink import Flag, NetlinkError, Request, acknowledgement, attribute, frames, nested, text, u32
 from harness.net.requests import IFINFO, TCMSG, Ifla, Rtm
+from harness.plan import FilterRule, PacketFilter
 
 Detail = dict[str, Any]
 
@@ -306,6 +307,14 @@ def _runs(name: str, *arguments: str) -> Detail:
     return {"path": path}
 
 
+def filters() -> Detail:
+    try:
+        packet_filter.load(Namespace.current("scratch"), PacketFilter("", (FilterRule("accept", "192.0.2.0/24"),)))
+    except packet_filter.FilterError as error:
+        raise Missing(str(error).removeprefix("scratch: ")) from None
+    return {}
+
+
 def mininet() -> Detail:
     if importlib.util.find_spec("mininet") is None:
         raise Missing("not installed")
@@ -358,6 +367,7 @@ TRIALS: dict[str, Callable[[], Detail]] = {
     "tbf": tbf,
     "htb": htb,
     "netem": netem,
+    "packet-filter": filters,
     "vrf": vrf,
     "dummy": dummy,
     "mininet": mininet,

@@ -167,11 +167,14 @@ def try_devices(name: str, devices: tuple[Candidate, ...], *, tables: bool, as_j
 
 
 def _check(lab: Lab, loop: Loop, name: str, told: Told, as_json: bool, entered: float) -> int:
+    from harness.refusals import refused_by_groups
+
     document = _document(name)
     with told.stage("tables", "the document's tables"):
         found = loop.run(_read(lab, document.TABLES))
     with told.stage("pings", "pings"):
         pings = [(node, to, bool(loop.run(lab[node].ping(to)))) for node, to in document.PINGS]
+    refused = [line for node, to, ok in pings if not ok for line in loop.run(refused_by_groups(lab, node, to))]
     wrong = {node: table for node, table in found.items() if table != document.TABLES[node]}
     total = time.monotonic() - entered
     if as_json:
@@ -179,6 +182,7 @@ def _check(lab: Lab, loop: Loop, name: str, told: Told, as_json: bool, entered: 
         report = {
             "tables": {node: table == document.TABLES[node] for node, table in found.items()},
             "pings": {f"{node} {to}": answered for node, to, answered in pings},
+            "refused": refused,
             "seconds": round(total, 4),
             "stages": stages,
         }
@@ -188,6 +192,7 @@ def _check(lab: Lab, loop: Loop, name: str, told: Told, as_json: bool, entered: 
 
         for node, table in wrong.items():
             sys.stdout.write("\n".join(side_by_side(table, document.TABLES[node])) + "\n")
+        sys.stdout.writelines(f"  ✗ {line}\n" for line in refused)
         answered = sum(ok for *_, ok in pings)
         sys.stdout.write(
             f"{len(found) - len(wrong)} of {len(found)} tables as in the document, {answered} of {len(pings)} pings answered, "

@@ -147,6 +147,7 @@ def _check(
     """Sessions and pings; for a VBR its status page."""
     from harness.cloud.vbr import VbrEstate
     from harness.cloud_console import VbrConsole
+    from harness.refusals import refused_by_groups
 
     rows = []
     if isinstance(document.estate, VbrEstate):
@@ -154,6 +155,7 @@ def _check(
     with told.stage("pings", "pings"):
         since = time.monotonic()
         pings = [(node, to, loop.run(answers(lab, node, to, since=since))) for node, to in ping_pairs(lab.plan)]
+    refused = [line for node, to, ok in pings if not ok for line in loop.run(refused_by_groups(lab, node, to))]
     total = time.monotonic() - entered
     answered = sum(answer for *_, answer in pings)
     if as_json:
@@ -161,6 +163,7 @@ def _check(
             "peers": [asdict(row) for row in rows],
             "not_established": waiting,
             "pings": {f"{node} {to}": answer for node, to, answer in pings},
+            "refused": refused,
             "seconds": round(total, 4),
             "stages": [{"name": stage, "seconds": round(took, 4)} for stage, took in told.stages],
         }
@@ -169,6 +172,7 @@ def _check(
         for row in rows:
             line = f"{row.peer:15} {row.group:15} {row.status:14} {row.routes} of {row.quota} routes {row.reason}"
             sys.stdout.write(line.rstrip() + "\n")
+        sys.stdout.writelines(f"  ✗ {line}\n" for line in refused)
         sys.stdout.write(
             f"{len(expected_sessions(lab.plan)) - len(waiting)} of {len(expected_sessions(lab.plan))} session ends Established, "
             f"{answered} of {len(pings)} pings answered, {total:.2f} s from the start of the command\n"

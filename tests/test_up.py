@@ -101,6 +101,22 @@ def test_help_is_about_this_prompt(up: Terminal) -> None:
     assert "mininet>" not in shown
 
 
+@pytest.mark.spec("ECMP-42")
+def test_what_security_groups_refuse(up: Terminal) -> None:
+    if probe().missing("packet-filter"):
+        pytest.skip("no nf_tables with connection tracking")
+    up.say("refused\n")
+    up.expect("no security group has refused anything")
+    up.expect("ipsec-ecmp> ")
+    up.say("gw1 ping -c 1 -W 0.3 -I 192.168.50.216 10.0.0.1\n")
+    up.expect("ipsec-ecmp> ")
+    up.say("refused\n")
+    up.expect(
+        "security group ecs-security-group refuses icmp from 192.168.50.216 (1 packet): no inbound rule lets it in"
+    )
+    up.expect("ipsec-ecmp> ")
+
+
 def test_show_bgp(up: Terminal) -> None:
     up.say("tr-hangzhou show bgp\n")
     shown = up.expect("5 prefixes, 11 paths")

@@ -29,6 +29,7 @@ from harness.cloud.resources import (
     VpcConnection,
     VSwitch,
 )
+from harness.cloud.security_groups import admitting
 from harness.net import mn_command
 from harness.net.plan_topo import PlanTopo
 from harness.plan import Esp, Ike, Plan
@@ -44,6 +45,9 @@ GATEWAY_ADDRESSES = ("203.0.113.191", "203.0.113.213", "203.0.113.161")
 PRIVATE = ("192.168.50.216", "192.168.50.218", "192.168.50.213")
 TOWARDS_CLIENTS = ("192.168.50.215", "192.168.50.217", "192.168.50.214")
 TUNNELS = ("169.254.10", "169.254.11", "169.254.12")
+
+#: The document's prerequisite: it lets the data centre's traffic in (ECMP-42).
+SECURITY_GROUP = admitting("ecs-security-group", CLIENT_BLOCKS)
 
 #: Timers for labs that measure fail-over in seconds; no document gives any (docs/architecture.md).
 FAST = Timers(hold_time=6, connect_retry_time=5, dpd_delay=1.0, retransmit_timeout=0.4, retransmit_tries=2)
@@ -72,7 +76,11 @@ def estate(
                 Region.SHANGHAI,
                 "10.0.0.0/16",
                 (VSwitch("vSwitch 1", "10.0.0.0/24", "F"), VSwitch("vSwitch 2", "10.0.1.0/24", "G")),
-                (Ecs("ecs", "vSwitch 1", "10.0.0.1"), Ecs("ecs2", "vSwitch 2", "10.0.1.1")),
+                tuple(
+                    Ecs(name, vswitch, address, security_groups=(SECURITY_GROUP.name,))
+                    for name, vswitch, address in (("ecs", "vSwitch 1", "10.0.0.1"), ("ecs2", "vSwitch 2", "10.0.1.1"))
+                ),
+                security_groups=(SECURITY_GROUP,),
             ),
         ),
         transit_routers=(

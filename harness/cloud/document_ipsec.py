@@ -19,15 +19,19 @@ from harness.cloud.document_tunnel_forms import (
     ASN,
     KEY_DESCRIPTION,
     REGIONS,
+    SECURITY_GROUPS,
     CustomerGatewayForm,
     DataCentreForm,
     IkeForm,
     IpsecForm,
+    SecurityGroupForm,
     TunnelTimersForm,
     VSwitchForm,
     data_centre,
     network_of,
+    places_of_instances,
     regional,
+    security_groups,
     vpc_of,
 )
 from harness.cloud.findings import Finding
@@ -56,6 +60,7 @@ class VpcForm(Form):
     vswitches: list[VSwitchForm] = Field(
         [], description="its vSwitches; default: two /24 in supported zones", max_length=16
     )
+    security_groups: list[SecurityGroupForm] | None = Field(None, description=SECURITY_GROUPS, max_length=16)
     associate: bool = Field(True, description="associate the VPC connection with the default route table")
     propagate_system_routes: bool = Field(True, description="propagate system routes to the transit router")
     set_vpc_routes: bool = Field(True, description="set 10.0.0.0/8, 172.16.0.0/12 and 192.168.0.0/16 in all its tables")
@@ -115,6 +120,7 @@ class EcmpForm(Form):
 WORDS = {
     "vpc": "VPC",
     "vswitches": "vSwitch",
+    "security_groups": "security group",
     "customer_gateways": "customer gateway",
     "connections": "IPsec connection",
     "data_centre": "data centre",
@@ -132,7 +138,8 @@ def build(form: EcmpForm) -> Built[Estate]:
         VSwitchForm(name=f"vSwitch {n}", cidr=block, zone=zones[(n - 1) % len(zones)] if zones else "H")
         for n, block in enumerate(_first_blocks(form.vpc.cidr), 1)
     ]
-    vpc = vpc_of(form.vpc.name, there, form.vpc.cidr, written, 1)
+    groups = security_groups(form.vpc.security_groups, form.data_centre)
+    vpc = vpc_of(form.vpc.name, there, form.vpc.cidr, written, 1, groups)
     routers = [TransitRouter("tr", here, form.transit_router_cidr, edition=form.edition)]
     if apart:
         routers.append(TransitRouter("tr2", there, "198.51.100.208/28", edition=form.edition))
@@ -231,6 +238,7 @@ def _objects(form: EcmpForm, estate: Estate) -> Iterator[tuple[str, Path]]:
     yield f"data centre {form.data_centre.name}", ("data_centre",)
     yield f"VPC {form.vpc.name}", ("vpc",)
     yield "VPC-connection", ("vpc",)
+    yield from places_of_instances(estate.vpcs[0], form.vpc.vswitches, form.vpc.security_groups, ("vpc",))
     yield "Inter-region-connection", ("inter_region",)
     for number, vswitch in enumerate(form.vpc.vswitches):
         yield f"vSwitch {vswitch.name}", ("vpc", "vswitches", number)

@@ -5,14 +5,26 @@ Which values are legal is for ``harness.cloud.rules`` and ``harness.cloud.vpn_ru
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 from typing import Any, Literal, Protocol
 
 from pydantic import Field
 
 from harness.cloud.document_shape import Form
-from harness.cloud.resources import DataCentre, Ecs, GatewayDevice, Region, Timers, Vpc, VSwitch
+from harness.cloud.document_tree import Path
+from harness.cloud.resources import (
+    DataCentre,
+    Ecs,
+    GatewayDevice,
+    InboundRule,
+    Region,
+    SecurityGroup,
+    Timers,
+    Vpc,
+    VSwitch,
+)
+from harness.cloud.security_groups import admitting, groups_of
 from harness.plan import Esp, Ike
 
 #: The ASN of a data centre whose customer gateway has none.
@@ -67,6 +79,36 @@ class VSwitchForm(Form):
     cidr: str = Field(description="its block")
     zone: str = Field("H", description="its zone")
     instance: str | None = Field(None, description="address of the instance; default: the block's first host")
+    security_groups: list[str] | None = Field(
+        None, description="security groups of the instance; default: all of the VPC", max_length=16
+    )
+
+
+class InboundRuleForm(Form):
+    """An inbound rule of a security group."""
+
+    source: str = Field(description="block that it lets in, or keeps out")
+    protocol: Literal["all", "tcp", "udp", "icmp", "gre"] = Field("all", description="protocol")
+    ports: str = Field("-1/-1", description="port range of tcp or udp, such as 22/22; -1/-1: all")
+    policy: Literal["accept", "drop"] = Field("accept", description="what becomes of it")
+    priority: int = Field(1, description="1 (first) to 100 (last)", json_schema_extra={"minimum": 1, "maximum": 100})
+
+
+class SecurityGroupForm(Form):
+    """A basic security group: it lets in what a rule accepts and its own members, and nothing else."""
+
+    name: str = Field(description="its name")
+    inbound: list[InboundRuleForm] = Field([], description="its inbound rules", max_length=200)
+    interconnected: bool = Field(True, description="do its members reach one another?")
+
+    def value(self) -> SecurityGroup:
+        rules = tuple(InboundRule(**rule.model_dump()) for rule in self.inbound)
+        return SecurityGroup(self.name, rules, self.interconnected)
+
+
+SECURITY_GROUPS = (
+    "security groups of its instances; default: one that lets in the data centre's blocks; []: nothing is filtered"
+)
 
 
 class TunnelTimersForm(Form):
@@ -139,7 +181,14 @@ def regional(text: str) -> Region:
     return Region(text) if text in list(Region) else Region.HANGZHOU
 
 
-def vpc_of(name: str, region: Region, cidr: str, vswitches: Sequence[VSwitchForm], first: int) -> Vpc:
+def vpc_of(
+    name: str,
+    region: Region,
+    cidr: str,
+    vswitches: Sequence[VSwitchForm],
+    first: int,
+    groups: Sequence[SecurityGroup],
+) -> Vpc:
     """The VPC with an instance in every vSwitch that has room: ecs, ecs2, ... from ``first`` on. Without vSwitches two are made."""
     forms = list(vswitches) or [
         VSwitchForm(name=f"vSwitch {n}", cidr=block, zone=zone)
@@ -149,9 +198,35 @@ def vpc_of(name: str, region: Region, cidr: str, vswitches: Sequence[VSwitchForm
     for number, form in enumerate(forms, first):
         address = form.instance or _first_host(form.cidr)
         if address is not None:
-            instances.append(Ecs("ecs" if number == 1 else f"ecs{number}", form.name, address))
+            inside = groups_of(form.security_groups, groups)
+            instance = Ecs("ecs" if number == 1 else f"ecs{number}", form.name, address, security_groups=inside)
+            instances.append(instance)
     switches = tuple(VSwitch(form.name, form.cidr, form.zone) for form in forms)
-    return Vpc(name, region, cidr, switches, tuple(instances))
+    return Vpc(name, region, cidr, switches, tuple(instances), security_groups=tuple(groups))
+
+
+def security_groups(forms: Sequence[SecurityGroupForm] | None, centre: DataCentreForm) -> tuple[SecurityGroup, ...]:
+    """The groups of a VPC: those written, or the one that document 001 asks for."""
+    if forms is not None:
+        return tuple(form.value() for form in forms)
+    blocks = [*centre.blocks, *(block for device in centre.devices for block in device.blocks)]
+    return (admitting("security-group", filter(network_of, blocks)),)
+
+
+def places_of_instances(
+    vpc: Vpc, vswitches: Sequence[VSwitchForm], groups: Sequence[SecurityGroupForm] | None, here: Path
+) -> Iterator[tuple[str, Path]]:
+    """Where instances and security groups are written, by the names that findings give them; ``here`` is the VPC's own place."""
+    switches = {form.name: number for number, form in enumerate(vswitches)}
+    for instance in vpc.instances:
+        number = switches.get(instance.vswitch)
+        yield f"ECS {instance.name}", here if number is None else (*here, "vswitches", number)
+    for number, group in enumerate(groups or ()):
+        owner, there = f"security group {group.name}", (*here, "security_groups", number)
+        yield owner, there
+        yield from (
+            (f"{owner}, inbound rule {n}", (*there, "inbound", n - 1)) for n in range(1, len(group.inbound) + 1)
+        )
 
 
 def data_centre(

@@ -20,14 +20,18 @@ from harness.cloud.document_tunnel_forms import (
     ASN,
     KEY_DESCRIPTION,
     REGIONS,
+    SECURITY_GROUPS,
     CustomerGatewayForm,
     DataCentreForm,
     IkeForm,
     IpsecForm,
+    SecurityGroupForm,
     TunnelTimersForm,
     VSwitchForm,
     data_centre,
+    places_of_instances,
     regional,
+    security_groups,
     vpc_of,
 )
 from harness.cloud.findings import Finding
@@ -73,6 +77,7 @@ class VpcForm(Form):
     region: str = Field("China (Hangzhou)", description="its region", json_schema_extra=REGIONS)
     cidr: str = Field("10.0.0.0/16", description="its block")
     vswitches: list[VSwitchForm] = Field([], description="its vSwitches; default: two /24", max_length=16)
+    security_groups: list[SecurityGroupForm] | None = Field(None, description=SECURITY_GROUPS, max_length=16)
     route_tables: list[RouteTableForm] = Field([], description="custom route tables", max_length=9)
     system_routes: list[RouteForm] = Field([], description="custom entries of the system route table", max_length=200)
     cen: str | None = Field(None, description="the CEN instance it is attached to")
@@ -146,6 +151,7 @@ class VpnForm(Form):
 WORDS = {
     "vpcs": "VPC",
     "vswitches": "vSwitch",
+    "security_groups": "security group",
     "route_tables": "route table",
     "cens": "CEN instance",
     "gateways": "VPN gateway",
@@ -166,7 +172,8 @@ def build(form: VpnForm) -> Built[VpnEstate]:
     first = 1
     vpcs: list[Vpc] = []
     for each in form.vpcs:
-        vpcs.append(vpc_of(each.name, regional(each.region), each.cidr, each.vswitches, first))
+        groups = security_groups(each.security_groups, form.data_centre)
+        vpcs.append(vpc_of(each.name, regional(each.region), each.cidr, each.vswitches, first, groups))
         first += len(vpcs[-1].instances)
     estate = VpnEstate(
         form.name,
@@ -303,6 +310,7 @@ def _objects(form: VpnForm, estate: VpnEstate) -> Iterator[tuple[str, Path]]:
         yield f"CEN instance {cen.name}", ("cens", number)
     for number, vpc in enumerate(form.vpcs):
         yield f"VPC {vpc.name}", ("vpcs", number)
+        yield from places_of_instances(estate.vpcs[number], vpc.vswitches, vpc.security_groups, ("vpcs", number))
         yield from ((f"vSwitch {v.name}", ("vpcs", number, "vswitches", n)) for n, v in enumerate(vpc.vswitches))
         yield from (
             (f"route table {t.name}", ("vpcs", number, "route_tables", n)) for n, t in enumerate(vpc.route_tables)

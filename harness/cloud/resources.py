@@ -65,12 +65,42 @@ class VSwitch:
 
 @dataclass(frozen=True, slots=True)
 class Ecs:
-    """An ECS instance. Many addresses may stand in for many instances of the same vSwitch."""
+    """An ECS instance. Many addresses may stand in for many instances of the same vSwitch.
+
+    ``security_groups`` are those of its VPC that it is in (ECMP-42).
+    """
 
     name: str
     vswitch: str
     address: str
     ipv6_address: str | None = None
+    security_groups: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class InboundRule:
+    """A custom inbound rule of a security group. ``ports`` is "22/22" for tcp and udp, "-1/-1" (all) for the others, as the console has it.
+
+    ``priority`` is 1 to 100, 1 first; of two with one priority a drop comes first.
+    """
+
+    source: str
+    protocol: Literal["all", "tcp", "udp", "icmp", "gre"] = "all"
+    ports: str = "-1/-1"
+    policy: Literal["accept", "drop"] = "accept"
+    priority: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class SecurityGroup:
+    """A basic security group of a VPC (ECMP-42): from outside the group it lets in what its rules accept, and nothing else.
+
+    ``interconnected``: its members reach one another, unless a rule drops it. Everything may go out, and what answers it may come in.
+    """
+
+    name: str
+    inbound: tuple[InboundRule, ...] = ()
+    interconnected: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +115,7 @@ class VpcRoute:
 class Vpc:
     """A virtual private cloud (ECMP-1). ``ipv6_cidr`` stands beside its IPv4 block where it has IPv6.
 
-    ``routes`` are custom entries that are there before any attachment (ECMP-39).
+    ``routes`` are custom entries that are there before any attachment (ECMP-39). Without any ``security_groups`` nothing is filtered.
     """
 
     name: str
@@ -95,6 +125,7 @@ class Vpc:
     instances: tuple[Ecs, ...] = ()
     ipv6_cidr: str | None = None
     routes: tuple[VpcRoute, ...] = ()
+    security_groups: tuple[SecurityGroup, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from ipaddress import IPv4Address, IPv4Network, ip_network
 from typing import Protocol
 
+from harness.cloud import security_groups
 from harness.cloud.findings import Finding, Severity, judge, refuse_errors
 from harness.cloud.resources import SUPPORTED_ZONES, CustomerGateway, DataCentre, Estate, IpsecConnection, Vpc
 from harness.cloud.site_rules import FIRST
@@ -289,4 +290,5 @@ RULES: tuple[Rule, ...] = (
     inter_region_connections_are_sound,
     bgp_goes_with_destination_routing,
     asn_of_device_matches,
+    *security_groups.RULES,
 )

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from ipaddress import IPv4Address, IPv4Network
 
+from harness.cloud import security_groups
 from harness.cloud.findings import Finding
 from harness.cloud.resources import Estate
 
@@ -80,9 +81,42 @@ def public_addresses_have_one_owner(estate: Estate) -> Iterator[Finding]:
             yield Finding(gateway.name, rule, "ECMP-3", "Give the public address of the device", field="address")
 
 
+def instances_lie_in_their_vswitches(estate: security_groups.Walled) -> Iterator[Finding]:
+    owners: dict[str, str] = {}
+    for vpc in estate.vpcs:
+        cidrs = {vswitch.name: vswitch.cidr for vswitch in vpc.vswitches}
+        for instance in vpc.instances:
+            owner = f"ECS {instance.name}"
+            if instance.vswitch not in cidrs:
+                rule = f"vSwitch {instance.vswitch!r} does not exist in VPC {vpc.name}"
+                yield Finding(owner, rule, "ECMP-1", f"Choose one of {', '.join(cidrs)}", field="instance")
+                continue
+            try:
+                block = IPv4Network(cidrs[instance.vswitch])
+            except ValueError:  # blocks_are_blocks says so
+                continue
+            try:
+                address = IPv4Address(instance.address)
+            except ValueError as error:
+                yield Finding(owner, f"address: {error}", "ECMP-1", "Give an IPv4 address", field="instance")
+                continue
+            if block.num_addresses < 8 or not block[0] < address < block[-1] or address == block[-3]:
+                rule = f"address {address} is not free in {block} of {instance.vswitch}"
+                remedy = f"Choose {block[1]} or another host address but {block[-3]}, the gateway's"
+                if block.num_addresses < 8:
+                    remedy = "Give the vSwitch a /29 or a larger block"
+                yield Finding(owner, rule, "ECMP-1", remedy, field="instance")
+            elif str(address) in owners:
+                rule = f"{owners[str(address)]} has the address {address} already"
+                yield Finding(owner, rule, "ECMP-1", "Give it another", field="instance")
+            owners.setdefault(str(address), owner)
+
+
 FIRST: tuple[Callable[[Estate], Iterator[Finding]], ...] = (
     blocks_are_blocks,
     addresses_are_addresses,
     nodes_have_names_of_their_own,
     public_addresses_have_one_owner,
+    instances_lie_in_their_vswitches,
+    *security_groups.FIRST,
 )

@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from ipaddress import IPv4Address, IPv4Network, IPv6Network, ip_interface, ip_network
 
 from harness.cloud.resources import Vpc
+from harness.cloud.security_groups import filter_of
 from harness.plan import End, Link, Node, Role, Route
 
 
@@ -64,6 +65,15 @@ def attach_instances(vpc: Vpc, nodes: list[Node], links: list[Link]) -> None:
             own = [f"{instance.address}/{block.prefixlen}"]
             if instance.ipv6_address is not None and vswitch.ipv6_cidr is not None:
                 own.append(f"{instance.ipv6_address}/{block6.prefixlen}")
-            nodes.append(Node(instance.name, Role.ECS, label, str(vpc.region), routes=tuple(uplinks[: len(own)])))
+            nodes.append(
+                Node(
+                    instance.name,
+                    Role.ECS,
+                    label,
+                    str(vpc.region),
+                    routes=tuple(uplinks[: len(own)]),
+                    filter=filter_of(vpc, instance),
+                )
+            )
             near, far = End(vpc.name, f"vswitch{number}", tuple(gateways)), End(instance.name, "eth0", tuple(own))
             links.append(Link(near, far, name=vswitch.name))

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from ipaddress import IPv4Network, ip_network
 
+from harness.cloud import security_groups
 from harness.cloud.findings import Finding, Severity, judge, refuse_errors
 from harness.cloud.resources import CustomerGateway
 from harness.cloud.rules import KEY, asn_of_device_matches, blocks_do_not_overlap, vswitches_lie_in_their_vpc
@@ -445,4 +446,5 @@ RULES: tuple[Rule, ...] = (
     tunnels_end_at_devices,
     route_tables_have_their_vswitches,
     asn_of_device_matches,
+    *security_groups.RULES,
 )

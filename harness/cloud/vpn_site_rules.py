@@ -10,8 +10,10 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from ipaddress import IPv4Address, IPv4Network
 
+from harness.cloud import security_groups
 from harness.cloud.findings import Finding
 from harness.cloud.resources import GatewayDevice
+from harness.cloud.site_rules import instances_lie_in_their_vswitches
 from harness.cloud.vpn import CustomRoute, VpnEstate, tunnel_words, tunnels_of
 
 Rule = Callable[[VpnEstate], Iterator[Finding]]
@@ -205,4 +207,6 @@ FIRST: tuple[Rule, ...] = (
     names_can_be_used,
     nodes_have_names_of_their_own,
     timers_are_in_their_ranges,
+    instances_lie_in_their_vswitches,
+    *security_groups.FIRST,
 )

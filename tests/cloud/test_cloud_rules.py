@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from harness.cloud.build import WIRING, compile_estate
 from harness.cloud.findings import Refused, Severity
-from harness.cloud.resources import Estate, InterRegionConnection, Region, VpcRoute
+from harness.cloud.resources import Estate, InterRegionConnection, Region, SecurityGroup, VpcRoute
 from harness.cloud.rules import KEY, RESERVED_TUNNEL_BLOCKS, RULES, VPC_CUSTOM_ROUTES, validate
 from harness.cloud.sites import bgp_identifier
 from harness.plan import Role
@@ -165,6 +165,17 @@ WARNED: list[tuple[Change, str, str]] = [
     ),
     (gateway(asn=64999), "ECMP-3", "the device speaks as AS 65530"),
 ]
+
+
+def closed(estate: Estate) -> Estate:
+    """The first instance in a group that lets nothing in."""
+    (before,) = estate.vpcs
+    groups = (*before.security_groups, SecurityGroup("closed"))
+    first, *others = before.instances
+    return vpc(security_groups=groups, instances=(replace(first, security_groups=("closed",)), *others))(estate)
+
+
+WARNED.append((closed, "ECMP-42", "lets in nothing from 192.168.0.0/24"))
 
 
 @pytest.mark.spec(

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from harness.bgp.prefix_list import PrefixRange
 from harness.cloud.build_vpn import REFUSED, compile_vpn_estate, hub
 from harness.cloud.findings import Refused, Severity
-from harness.cloud.resources import Region
+from harness.cloud.resources import Ecs, InboundRule, Region, SecurityGroup
 from harness.cloud.rules import RESERVED_TUNNEL_BLOCKS as OF_TRANSIT_ROUTERS
 from harness.cloud.vpn import (
     BGP_REGIONS,
@@ -75,6 +75,17 @@ def region(where: Region) -> Change:
 
 def vpc(**changes: Any) -> Change:
     return lambda estate: replace(estate, vpcs=(replace(estate.vpcs[0], **changes),))
+
+
+def walled(*rules: InboundRule) -> Change:
+    """Every instance in a group with these rules."""
+    group = SecurityGroup("sg", rules)
+
+    def change(estate: VpnEstate) -> VpnEstate:
+        members = tuple(replace(each, security_groups=("sg",)) for each in estate.vpcs[0].instances)
+        return vpc(security_groups=(group,), instances=members)(estate)
+
+    return change
 
 
 def cen(created: date, overlapping: bool | None = None) -> Change:
@@ -238,6 +249,19 @@ BROKEN: list[tuple[Change, dict[str, Any], str, str, str, str]] = [
     ),
 ]
 
+BROKEN += [
+    (
+        walled(InboundRule("10.0.0.0/8", priority=0)),
+        {},
+        "security group sg, inbound rule 1",
+        "priority 0",
+        "ECMP-42",
+        "1",
+    ),
+    (vpc(security_groups=(SecurityGroup("sg"),)), {}, "ECS ecs", "in no security group", "ECMP-42", "Put it into sg"),
+    (vpc(instances=(Ecs("ecs", "vSwitch 1", "10.0.9.1"),)), {}, "ECS ecs", "is not free", "ECMP-1", "10.0.0.1"),
+]
+
 #: As above; the document advises against these, and nothing is refused.
 WARNED: list[tuple[Change, dict[str, Any], str, str, str, str]] = [
     (region(Region.SYDNEY), {}, "VPN gateway vpngw", "is closing down", "VPN-18", "another region"),
@@ -309,6 +333,7 @@ WARNED: list[tuple[Change, dict[str, Any], str, str, str, str]] = [
         "VPN-12",
         "by one of them",
     ),
+    (walled(), {}, "security group sg", "it lets in nothing from 192.168.0.0/24", "ECMP-42", "Add an inbound rule"),
 ]
 
 
