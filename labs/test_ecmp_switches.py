@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from harness.cloud.build import compile_estate
+from harness.cloud.findings import Refused
 from harness.cloud.resources import Estate, VpcRoute
 from harness.cloud.rules import VPC_CUSTOM_ROUTES, validate
 from harness.cloud.vpn_status import BGP_DISABLED
@@ -176,3 +177,33 @@ async def test_static_routes_without_bgp(labs: Labs) -> None:
         assert await lab["ecs"].reaches(CLIENT)
         assert await lab["dc-client2"].reaches(ECS)
         assert not list(lab.stream.of(node="vpn1", kind="peer.up", peer="Customer-Gateway1"))
+
+
+@pytest.mark.spec("ECMP-25")
+async def test_a_transit_router_gets_its_block_later(labs: Labs) -> None:
+    """Without a CIDR block it joins VPC and region, and takes no IPsec connection. The block added, which restarts nothing, it does."""
+    with_block = ipsec_ecmp.estate(connections=1)
+    hangzhou, shanghai = with_block.transit_routers
+    without_block = replace(with_block, transit_routers=(replace(hangzhou, cidr=None), shanghai))
+    with pytest.raises(Refused) as refused:
+        compile_estate(without_block)
+    (found,) = refused.value.findings
+    assert (found.object, found.spec) == ("IPsec-VPN Connection 1", "ECMP-25")
+    assert "tr-hangzhou has no CIDR block" in found.rule
+    assert "Add a CIDR block" in found.remedy
+
+    before = replace(without_block, ipsec_connections=(), customer_gateways=(), data_centres=())
+    only_cloud = {node: without(tables()[node], *ipsec_ecmp.CLIENT_BLOCKS) for node in ("tr-hangzhou", "tr-shanghai")}
+    async with labs.running(compile_estate(before), title="A transit router without a CIDR block") as lab:
+        await lab.established(within=15)
+        await show(lab, only_cloud)
+        added = await lab.apply(compile_estate(replace(before, transit_routers=with_block.transit_routers)))
+        await show(lab, only_cloud, since=added)
+        assert not list(lab.stream.of(kind="exit"))
+        assert not list(lab.stream.of(source="bgp", kind="peer.down"))
+
+    async with labs.running(compile_estate(with_block), title="The connection attached once there is a block") as lab:
+        await lab.established(within=15)
+        await show(lab, tables())
+        await lab["dc-router"].learned(VPC_BLOCKS[0], within=10.0)
+        assert await lab["ecs"].ping(CLIENT)

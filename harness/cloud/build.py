@@ -247,7 +247,8 @@ def _transit_router(estate: Estate, router: TransitRouter, wiring: _Wiring, node
             )
             if not attachment.associate:
                 unassociated.append("vpc")
-    identifier = str(IPv4Network(router.cidr)[-2]) if router.cidr else "198.18.255.1"
+    # Not of its CIDR block, which may come later and then must restart nothing (ECMP-25).
+    identifier = f"198.18.255.{estate.transit_routers.index(router) + 1}"
     speaker = Speaker(
         router.asn,
         identifier,
