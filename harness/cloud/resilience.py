@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from ipaddress import IPv4Network
+from ipaddress import IPv4Interface, IPv4Network
 
 from harness.cloud import vbr_rules, vpn_rules
 from harness.cloud.build_data_centre import router_asn
 from harness.cloud.findings import Finding, Severity, judge, refuse_errors
 from harness.cloud.vbr import VbrEstate
-from harness.cloud.vpn import VpnEstate, tunnels_of
+from harness.cloud.vpn import VpnEstate, tunnel_words, tunnels_of
 
 Rule = Callable[["ResilienceEstate"], Iterator[Finding]]
 
@@ -96,9 +96,28 @@ def the_circuit_is_no_less_specific(estate: ResilienceEstate) -> Iterator[Findin
                 yield Finding(owner, rule, "VPN-10", remedy, Severity.WARNING)
 
 
+def circuits_have_addresses_of_their_own(estate: ResilienceEstate) -> Iterator[Finding]:
+    owners = {tunnel.gateway_address: tunnel_words(c, tunnel) for c, tunnel in tunnels_of(estate.vpn)}
+    owners |= {customer.address: f"customer gateway {customer.name}" for customer in estate.vpn.customer_gateways}
+    blocks = [(block, f"data centre {c.name}") for c in estate.vpn.data_centres for block in (c.lan, *c.blocks)]
+    blocks += [(vpc.cidr, f"VPC {vpc.name}") for vpc in estate.vpn.vpcs]
+    blocks += [
+        (tunnel.tunnel_cidr, tunnel_words(c, tunnel)) for c, tunnel in tunnels_of(estate.vpn) if tunnel.tunnel_cidr
+    ]
+    for circuit in estate.vbr.circuits:
+        for address in (circuit.cloud_address, circuit.customer_address):
+            host = IPv4Interface(address).ip
+            taken = owners.get(str(host)) or next((who for block, who in blocks if host in IPv4Network(block)), None)
+            if taken is not None:
+                rule = f"its address {host} is that of {taken}, or in a block of it"
+                remedy = "Give the circuit a /30 that nobody else uses"
+                yield Finding(f"circuit {circuit.name}", rule, "VPN-10", remedy)
+
+
 RULES: tuple[Rule, ...] = (
     both_sides_have_one_vpc,
     both_sides_have_one_data_centre,
     both_sides_know_one_asn,
     the_circuit_is_no_less_specific,
+    circuits_have_addresses_of_their_own,
 )

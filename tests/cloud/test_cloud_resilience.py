@@ -9,7 +9,7 @@ import pytest
 
 from harness.cloud.build_resilience import CIRCUIT_PREFERENCE, FROM_VPN_GATEWAY, compile_resilience
 from harness.cloud.findings import Refused, Severity
-from harness.cloud.resilience import ResilienceEstate, validate
+from harness.cloud.resilience import RULES, ResilienceEstate, circuits_have_addresses_of_their_own, validate
 from harness.plan import Plan
 from topologies import resilience
 
@@ -63,6 +63,27 @@ def test_the_two_sides_must_meet(changes: dict[str, str], words: str) -> None:
     with pytest.raises(Refused, match="VPN-10") as refused:
         compile_resilience(changed)
     assert any(words in finding.rule for finding in refused.value.findings), refused.value.findings
+
+
+@pytest.mark.spec("VPN-10", "VBR-1")
+@pytest.mark.parametrize(
+    ("address", "owner"),
+    [
+        ("198.51.100.1/30", "customer gateway Customer-Gateway1"),
+        ("203.0.113.11/30", "IPsec-VPN Connection 1"),
+        ("192.168.50.9/30", "data centre dc"),
+        ("10.0.7.1/30", "VPC vpc"),
+        ("169.254.10.1/30", "IPsec-VPN Connection 1"),
+    ],
+)
+def test_a_circuit_takes_nobodys_address(address: str, owner: str) -> None:
+    estate = resilience.estate()
+    (circuit,) = estate.vbr.circuits
+    moved = replace(circuit, cloud_address=address, customer_address="172.31.0.2/30")
+    (found,) = circuits_have_addresses_of_their_own(of_vbr(estate, circuits=(moved,)))
+    assert (found.object, found.spec, found.severity) == (f"circuit {circuit.name}", "VPN-10", Severity.ERROR)
+    assert f"{address.partition('/')[0]} is that of {owner}" in found.rule
+    assert circuits_have_addresses_of_their_own in RULES
 
 
 @pytest.mark.spec("VPN-10")
