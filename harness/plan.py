@@ -179,6 +179,7 @@ class Speaker:
     networks: tuple[str, ...] = ()
     hold_time: int = 90
     connect_retry_time: int = 120
+    idle_hold_time: float = 1.0
     multipath: int = 1
     multipath_ibgp: int = 1
     profile: Literal["document", "rfc4271"] = "document"

@@ -125,9 +125,9 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     if _RECORD in config.stash and hasattr(config, "workerinput"):
-        from harness.turns import busy_last
+        from harness.turns import BUSY, marked_last
 
-        busy_last(items)
+        marked_last(items, BUSY)
 
 
 def pytest_report_header(config: pytest.Config) -> list[str]:
@@ -157,9 +157,9 @@ def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object
     if not hasattr(item.config, "workerinput"):
         return (yield)
     from harness.net import sandbox
-    from harness.turns import one_at_a_time
+    from harness.turns import BUSY, one_at_a_time
 
-    with one_at_a_time(item, sandbox.run_directory()):
+    with one_at_a_time(item, BUSY, sandbox.run_directory()):
         return (yield)
 
 

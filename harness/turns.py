@@ -1,8 +1,9 @@
-"""Labs two at a time, by pytest-xdist: which worker takes which, and never two busy ones at once.
+"""Labs or tests two at a time, by pytest-xdist: which worker takes which, and never two of those that disturb each other.
 
 Most labs wait for the protocols' timers most of their time and leave the processors idle; those that send thousands of flows through
 tunnels keep one of them at work and measure what is lost. The latter carry the mark ``busy``: one worker begins with them, the others
 with the rest, and whoever is done first takes from what is left. Whatever the distribution, a lock keeps two busy labs apart.
+``tests/`` does the same with the mark ``root``: what runs real processes in namespaces beside what only computes.
 """
 
 from __future__ import annotations
@@ -21,22 +22,22 @@ if TYPE_CHECKING:
     from xdist.remote import Producer
     from xdist.workermanage import WorkerController
 
-MARK = "busy"
+BUSY = "busy"
 
 
-def busy_last(items: list[pytest.Item]) -> None:
-    """Puts the busy labs behind the others, each part in its order: where :class:`TwoEnds` looks for them."""
-    items.sort(key=lambda item: item.get_closest_marker(MARK) is not None)
+def marked_last(items: list[pytest.Item], mark: str) -> None:
+    """Puts the tests with ``mark`` behind the others, each part in its order: where :class:`TwoEnds` looks for them."""
+    items.sort(key=lambda item: item.get_closest_marker(mark) is not None)
 
 
 @contextlib.contextmanager
-def one_at_a_time(item: pytest.Item, folder: Path) -> Iterator[None]:
-    """Waits until no other process runs a busy lab, if ``item`` is one. The lock lies in ``folder``, which the workers share."""
-    if item.get_closest_marker(MARK) is None:
+def one_at_a_time(item: pytest.Item, mark: str, folder: Path) -> Iterator[None]:
+    """Waits until no other process runs a test with ``mark``, if ``item`` has it. The lock lies in ``folder``, which the workers share."""
+    if item.get_closest_marker(mark) is None:
         yield
         return
     folder.mkdir(parents=True, exist_ok=True)
-    with (folder / MARK).open("w") as lock:
+    with (folder / mark).open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
 
@@ -51,7 +52,7 @@ def units(nodeids: Sequence[str]) -> dict[str, str]:
 
 
 class TwoEnds(LoadScopeScheduling):  # type: ignore[misc]  # xdist has no types
-    """Files from both ends of the collection: the last worker begins at the end, where :func:`busy_last` put the busy labs."""
+    """Files from both ends of the collection: the last worker begins at the end, where :func:`marked_last` put the busy ones."""
 
     def __init__(self, config: pytest.Config, log: Producer | None = None) -> None:
         super().__init__(config, log)

@@ -139,7 +139,7 @@ async def test_key_is_changed_on_one_side_while_established(labs: Labs, tmp_path
 
     The keys stand in nothing that is written meanwhile: events, alerts' lines, timelines, the run's evidence, a core file.
     """
-    before = vbr.estate(peers=2, key=KEY, timers=Timers(hold_time=3))
+    before = vbr.estate(peers=2, key=KEY, timers=Timers(hold_time=3, idle_hold_time=0.1))
     async with labs.running(vbr.plan_of(before)) as lab, cloud_monitor(lab, before, "vbr") as monitor:
         await lab.established(within=10)
         one_side = with_key(before, "dc1", OTHER)

@@ -31,7 +31,7 @@ ONE_TOO_MANY = "10.65.0.0/24"
 @asynccontextmanager
 async def full_to_the_quota(labs: Labs, action: Literal["drop", "teardown"]) -> AsyncIterator[tuple[Lab, CloudMonitor]]:
     """Two data centres; the first announces 110 prefixes, which is no event."""
-    estate = vbr.estate(peers=2, route_quota_action=action, timers=Timers(route_quota_restart=1))
+    estate = vbr.estate(peers=2, route_quota_action=action, timers=Timers(route_quota_restart=1, idle_hold_time=0.1))
     async with labs.running(vbr.plan_of(estate)) as lab, cloud_monitor(lab, estate, "vbr") as monitor:
         await lab.established(within=10)
         for prefix in MORE:

@@ -2,8 +2,8 @@
 
 Source: "Configure and manage BGP", step 2, the statuses of a BGP peer (VBR-15 to VBR-20). Eight data centres are scripted: they refuse,
 keep silent, close, send wrong OPENs, or stop talking, each on its own circuit and all at once. Every circuit runs over a bridging
-device, so that a host can be silent while its line is up. ConnectRetryTime is 1 s and the hold time 3 s by configuration. What is
-asserted comes from the speaker's event stream; the packets that go with it from a capture at the VBR.
+device, so that a host can be silent while its line is up. ConnectRetryTime is 1 s, the hold time 3 s and the first idle hold 0.1 s by
+configuration. What is asserted comes from the speaker's event stream; the packets that go with it from a capture at the VBR.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from labs.vbr_acts import cut_unseen
 from reports.model import Grid
 from topologies import vbr
 
-TIMERS = Timers(hold_time=3, connect_retry_time=1)
+TIMERS = Timers(hold_time=3, connect_retry_time=1, idle_hold_time=0.1)
 #: Two-byte ASNs, so that one OPEN of a wrong peer is as short as another.
 ASNS = tuple(range(65011, 65019))
 SOON = 30.0

@@ -116,7 +116,7 @@ def keys(key: str) -> Change:
 @pytest.mark.spec("VBR-24", "VBR-27", "VBR-25", "BGP-8")
 async def test_changes_and_what_they_put_on_the_wire(labs: Labs) -> None:
     """Each change sends what it must and nothing else; only the sessions that it names end, with the Cease that says why."""
-    before = vbr.estate(peers=2, circuits=3, asns=ASNS, networks=("172.16.0.0/24",))
+    before = vbr.estate(peers=2, circuits=3, asns=ASNS, networks=("172.16.0.0/24",), timers=vbr.QUICK)
     taps = {"vbr": [f"circuit{number}" for number in (1, 2, 3)]}
     async with (
         labs.running(vbr.plan_of(before)) as lab,

@@ -50,7 +50,9 @@ TUNNELS = ("169.254.10", "169.254.11", "169.254.12")
 SECURITY_GROUP = admitting("ecs-security-group", CLIENT_BLOCKS)
 
 #: Timers for labs that measure fail-over in seconds; no document gives any (docs/architecture.md).
-FAST = Timers(hold_time=6, connect_retry_time=5, dpd_delay=1.0, retransmit_timeout=0.4, retransmit_tries=2)
+FAST = Timers(
+    hold_time=6, connect_retry_time=5, idle_hold_time=0.1, dpd_delay=1.0, retransmit_timeout=0.4, retransmit_tries=2
+)
 
 
 def estate(

@@ -52,6 +52,10 @@ def group_name(asn: int) -> str:
     return f"idc-{asn}"
 
 
+#: Timers for labs that end sessions: no document gives how long a peer stays Idle, and the speaker's second is what they would wait for.
+QUICK = Timers(idle_hold_time=0.1)
+
+
 def estate(
     *,
     peers: int = PEERS_OF_A_VBR,

@@ -47,7 +47,9 @@ DATA_CENTRE_ASN = 65530
 CUSTOM_TABLE = "custom-table"
 
 #: Timers for labs that measure fail-over in seconds; no document gives any (docs/architecture.md).
-FAST = Timers(hold_time=6, connect_retry_time=5, dpd_delay=1.0, retransmit_timeout=0.4, retransmit_tries=2)
+FAST = Timers(
+    hold_time=6, connect_retry_time=5, idle_hold_time=0.1, dpd_delay=1.0, retransmit_timeout=0.4, retransmit_tries=2
+)
 
 
 def key(number: int) -> str:

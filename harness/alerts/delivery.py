@@ -73,7 +73,7 @@ class Dispatcher:
         """Hands an alert to all its destinations and returns at once."""
         where = destinations(self.alerting, alert.rule)
         common = _named(alert)
-        self._tell("alert", **common, destinations=[str(each) for each in where])
+        self._tell("alert", **common, at=alert.at, destinations=[str(each) for each in where])
         if alert.trouble is not None:
             self._tell("alert.trouble", **common, reason=alert.trouble)
         if not where:

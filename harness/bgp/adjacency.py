@@ -404,8 +404,8 @@ def peer_config(config: Neighbor, around: Surroundings, *, was_up: bool = False)
         connect_retry_time=config.connect_retry_time or speaker.connect_retry_time,
         delay_open_time=config.delay_open,
         damp_peer_oscillations=config.damp_peer_oscillations,
-        idle_hold_first=config.idle_hold_time,
-        idle_hold_max=max(config.idle_hold_time, config.idle_hold_time_max),
+        idle_hold_first=config.idle_hold_time or speaker.idle_hold_time,
+        idle_hold_max=max(config.idle_hold_time or speaker.idle_hold_time, config.idle_hold_time_max),
         asn4=config.four_octet_asn,
         # Checked at admission instead, where the refused route stays visible with its reason.
         enforce_first_as=False,

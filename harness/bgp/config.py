@@ -100,6 +100,9 @@ class SpeakerConfig(Options):
     networks: tuple[Network, ...] = Field((), description='blocks to originate: "10.0.0.0/24" or an object')
     hold_time: HoldTime = Field(90, description="proposed hold time (RFC 4271 10)")
     connect_retry_time: int = Field(120, ge=1, le=65535, description="ConnectRetryTime (RFC 4271 10)")
+    idle_hold_time: float = Field(
+        1, gt=0, le=3600, description="how long a session stays in Idle after its first error (RFC 4271 8.1.1)"
+    )
     multipath: int = Field(1, ge=1, le=64, description="most paths used at once where the best is eBGP")
     multipath_ibgp: int = Field(1, ge=1, le=64, description="most paths used at once where the best is iBGP")
     multipath_as_path: Literal["identical", "length"] = Field(

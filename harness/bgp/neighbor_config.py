@@ -138,7 +138,9 @@ class Neighbor(Options):
     damp_peer_oscillations: bool = Field(
         True, description="after an error the session stays in Idle twice as long each time (RFC 4271 8.1.1)"
     )
-    idle_hold_time: float = Field(1, gt=0, le=3600, description="how long the first time")
+    idle_hold_time: float | None = Field(
+        None, gt=0, le=3600, description="how long the first time; default: the speaker's"
+    )
     idle_hold_time_max: float = Field(60, gt=0, le=86400, description="and how long at most")
     four_octet_asn: bool = Field(
         True,

@@ -21,6 +21,7 @@ RESTART = "needs a new start of the speaker"
 EFFECTS: dict[str, str] = {
     "hold_time": Effect.NEXT_SESSION.value,
     "connect_retry_time": Effect.NEXT_SESSION.value,
+    "idle_hold_time": Effect.NEXT_SESSION.value,
     "profile": Effect.NEXT_SESSION.value,
     "multipath": Effect.AT_ONCE.value,
     "multipath_ibgp": Effect.AT_ONCE.value,

@@ -161,6 +161,7 @@ def _ipsec_connection(
         connection.routes,
         hold_time=timers.hold_time,
         connect_retry_time=timers.connect_retry_time,
+        idle_hold_time=timers.idle_hold_time,
     )
     tunnel = replace(
         cloud_tunnel(
@@ -257,6 +258,7 @@ def _transit_router(estate: Estate, router: TransitRouter, wiring: _Wiring, node
         multipath_ibgp=_MULTIPATH,
         hold_time=timers.hold_time,
         connect_retry_time=timers.connect_retry_time,
+        idle_hold_time=timers.idle_hold_time,
     )
     label = f"Transit router {router.region}"
     # What comes in by an attachment that is associated with no route table has nowhere to go.
@@ -306,6 +308,7 @@ def _vpc(estate: Estate, vpc: Vpc, wiring: _Wiring, nodes: list[Node], links: li
         tuple(vswitch.cidr for vswitch in vpc.vswitches),
         hold_time=timers.hold_time,
         connect_retry_time=timers.connect_retry_time,
+        idle_hold_time=timers.idle_hold_time,
     )
     group = str(vpc.region)
     nodes.append(

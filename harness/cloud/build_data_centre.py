@@ -50,6 +50,7 @@ def attach_data_centre(
         multipath_ibgp=_MULTIPATH,
         hold_time=timers.hold_time,
         connect_retry_time=timers.connect_retry_time,
+        idle_hold_time=timers.idle_hold_time,
     )
     nodes.append(Node(router, Role.ROUTER, "Data-centre router", "Data centre", forwarding=True, speaker=speaker))
     nodes.append(Node(lan, Role.SWITCH, f"LAN {centre.lan}", "Data centre"))
@@ -108,6 +109,7 @@ def _device(centre: DataCentre, device: GatewayDevice, timers: Timers, session: 
         tuple(dict.fromkeys((*device.networks, *device.static_routes))),
         hold_time=timers.hold_time,
         connect_retry_time=timers.connect_retry_time,
+        idle_hold_time=timers.idle_hold_time,
     )
     tunnel = Tunnel(
         f"{device.name} to {device.gateway_address}",

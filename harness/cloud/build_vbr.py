@@ -171,6 +171,7 @@ def _data_centre(estate: VbrEstate, centre: DataCentreSide, nodes: list[Node], l
         multipath=_MULTIPATH,
         hold_time=estate.timers.hold_time,
         connect_retry_time=estate.timers.connect_retry_time,
+        idle_hold_time=estate.timers.idle_hold_time,
         profile=estate.profile,
     )
     label = f"Data centre {centre.name}"
@@ -237,6 +238,7 @@ def _vbr(estate: VbrEstate, vbr: Vbr, joints: tuple[_Joint, ...]) -> Node:
         multipath=_MULTIPATH,
         hold_time=estate.timers.hold_time,
         connect_retry_time=estate.timers.connect_retry_time,
+        idle_hold_time=estate.timers.idle_hold_time,
         profile=estate.profile,
     )
     # Not learned by BGP: a network of the same block would be the VBR's own and leave it without a way there.
@@ -268,6 +270,7 @@ def _transit_router(estate: VbrEstate, router: TransitRouter, joints: tuple[_Joi
         multipath_ibgp=_MULTIPATH,
         hold_time=estate.timers.hold_time,
         connect_retry_time=estate.timers.connect_retry_time,
+        idle_hold_time=estate.timers.idle_hold_time,
         profile=estate.profile,
     )
     label = f"Transit router {router.region}"
@@ -289,6 +292,7 @@ def _vpc(estate: VbrEstate, vpc: Vpc, joints: tuple[_Joint, ...]) -> Node:
         multipath=_MULTIPATH,
         hold_time=estate.timers.hold_time,
         connect_retry_time=estate.timers.connect_retry_time,
+        idle_hold_time=estate.timers.idle_hold_time,
         profile=estate.profile,
     )
     return Node(vpc.name, Role.VPC, f"VPC {vpc.cidr}", str(vpc.region), forwarding=True, speaker=speaker)

@@ -124,6 +124,7 @@ class _Cloud:
             tuple(networks),
             hold_time=timers.hold_time,
             connect_retry_time=timers.connect_retry_time,
+            idle_hold_time=timers.idle_hold_time,
         )
 
     def neighbor(self, node: str, other: str, asn: int, **more: Any) -> Neighbor:

@@ -18,12 +18,16 @@ from harness.cloud.events import Cleared, Event, EventName, Happening
 
 @dataclass(frozen=True, slots=True)
 class Alert:
-    """An alert to be sent now: the ``number``-th of the same trouble, from 1 on; ``trouble`` is that of the rule itself."""
+    """An alert to be sent now: the ``number``-th of the same trouble, from 1 on; ``trouble`` is that of the rule itself.
+
+    ``at`` is the moment of the decision, from which a mute period counts; a busy machine sends later.
+    """
 
     rule: AlertRule
     event: Event
     number: int
     trouble: str | None = None
+    at: float = 0.0
 
 
 @dataclass(slots=True)
@@ -63,7 +67,7 @@ class Alarms:
                 muted.sent += 1
                 # From now on, not from when it was due: a process that was kept waiting does not catch up in a burst.
                 muted.due = now + muted.rule.mute_period
-                due.append(Alert(muted.rule, muted.event, muted.sent))
+                due.append(Alert(muted.rule, muted.event, muted.sent, at=now))
         return due
 
     def deadline(self) -> float | None:
@@ -75,10 +79,10 @@ class Alarms:
         if not verdict.taken:
             return None
         if rule.mute_period is None:
-            return Alert(rule, event, 1, verdict.trouble)
+            return Alert(rule, event, 1, verdict.trouble, now)
         key = (rule.name, event.name, event.resource)
         if (muted := self._muted.get(key)) is not None:
             muted.event = event
             return None
         self._muted[key] = _Muted(rule, event, 1, now + rule.mute_period)
-        return Alert(rule, event, 1, verdict.trouble)
+        return Alert(rule, event, 1, verdict.trouble, now)

@@ -257,11 +257,13 @@ class DataCentre:
 class Timers:
     """Timers that no document gives: the RFC's defaults unless a lab says otherwise. In seconds, but BFD's interval.
 
+    ``idle_hold_time``: how long a session stays in Idle after its first error, twice as long after each further one (RFC 4271 8.1.1);
     ``route_quota_restart``: how long a session that a route quota tore down stays down (RFC 4486 4).
     """
 
     hold_time: int = 90
     connect_retry_time: int = 120
+    idle_hold_time: float = 1.0
     dpd_delay: float = 30.0
     retransmit_timeout: float = 4.0
     retransmit_tries: int = 5

@@ -171,6 +171,7 @@ OURS_ALONE = frozenset(
         "groups",
         "profile",
         "connect_retry_time",
+        "idle_hold_time",
         "resolve_via_default",
         "listen",
     }

@@ -1,0 +1,35 @@
+"""Tests two at a time (``-n 2``): what runs real processes in namespaces one after the other, beside it what only computes."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from typing import Any
+
+import pytest
+
+MARK = "root"
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    from harness.turns import scheduler
+
+    return scheduler(config, log)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if hasattr(config, "workerinput"):
+        from harness.turns import marked_last
+
+        marked_last(items, MARK)
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)  # around pytest-timeout's: what waits for its turn has not begun
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+    if not hasattr(item.config, "workerinput") or item.config.cache is None:
+        return (yield)
+    from harness.turns import one_at_a_time
+
+    with one_at_a_time(item, MARK, item.config.cache.mkdir("turns")):
+        return (yield)
