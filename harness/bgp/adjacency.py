@@ -173,7 +173,15 @@ class Adjacency:
         link = around.kernel.link_to(self.config.address) or 0
         for family in sorted(session.families, key=lambda f: f.value):
             table = around.tables[family]
-            admission = Admission(source, self._receiver(), self._policy("import", family), around.kernel.is_own, link)
+            direct = session.ebgp and link and not self.config.ebgp_multihop
+            admission = Admission(
+                source,
+                self._receiver(),
+                self._policy("import", family),
+                around.kernel.is_own,
+                link,
+                around.kernel.shares_subnet if direct else None,
+            )
             if (stale := self.inbound.get(family)) is not None:
                 stale.admission = admission
             else:

@@ -39,7 +39,8 @@ class Receiver:
 class Admission:
     """Turns the routes of one session and family into paths, the same path for the same attributes and outcome.
 
-    ``is_own_address`` says whether a next hop (packed) is an address of this node; ``link``: the interface on whose link the
+    ``is_own_address`` says whether a next hop (packed) is an address of this node; ``is_near``, for a neighbour one hop away in another
+    AS, whether it is in one of this node's subnets; ``link``: the interface on whose link the
     neighbour is, 0 where it is on none.
     """
 
@@ -50,12 +51,14 @@ class Admission:
         policy: Policy,
         is_own_address: Callable[[bytes], bool],
         link: int = 0,
+        is_near: Callable[[bytes], bool] | None = None,
     ) -> None:
         self.source = source
         self.policy = policy
         self.receiver = receiver
         self._is_own_address = is_own_address
         self._link = link
+        self._is_near = is_near
         self._paths: WeakValueDictionary[Identity, Path] = WeakValueDictionary()
 
     def paths(
@@ -120,4 +123,9 @@ class Admission:
             return f"CLUSTER_LIST holds the own cluster id {IPv4Address(receiver.cluster_id)} (RFC 4456 8)"
         if self._is_own_address(next_hop[:16]):
             return "next hop is an address of this node (RFC 4271 5.1.3)"
+        foreign = self._is_near is not None and len(next_hop) == 4 and next_hop != self.source.address
+        if foreign and self._is_near is not None and not self._is_near(next_hop):
+            return (
+                f"next hop {IPv4Address(next_hop)} is neither the neighbour nor in a subnet of this node (RFC 4271 6.3)"
+            )
         return None

@@ -65,7 +65,10 @@ def decode(value: bytes, size: int) -> AsPath:
         stop = at + 2 + count * size
         if stop > end:
             raise MalformedPath(f"AS_PATH segment of {count} AS numbers overruns the attribute")
-        segments.append(Segment(kind, formats[count].unpack_from(value, at + 2)))
+        asns = formats[count].unpack_from(value, at + 2)
+        if 0 in asns:
+            raise MalformedPath("AS_PATH holds AS 0 (RFC 7607)")
+        segments.append(Segment(kind, asns))
         at = stop
     return tuple(segments)
 
@@ -92,6 +95,11 @@ def length(path: AsPath) -> int:
         elif kind == SegmentType.AS_SET:
             total += 1
     return total
+
+
+def has_confederation(path: AsPath) -> bool:
+    """Whether segments of a confederation stand in it, which nobody outside of it may send (RFC 5065 5)."""
+    return any(kind in _CONFED for kind, _ in path)
 
 
 def needs_as4(path: AsPath) -> bool:

@@ -124,6 +124,10 @@ def _split(block: bytes) -> tuple[list[_Piece], list[AttributeFault], bool]:
         stop = at + head + length
         if stop > end:
             text = f"{length} octets claimed, {end - at - head} left"
+            if code in _ROUTES:
+                # RFC 7606 3 j: what cannot be read whole cannot be withdrawn.
+                optional, whole = UpdateError.OPTIONAL_ATTRIBUTE_ERROR, block[at:]
+                raise ProtocolError(ErrorCode.UPDATE_MESSAGE_ERROR, optional, whole, f"{name(code)}: {text}")
             return pieces, [_overrun(code, block[at:], text)], with_routes
         if code in _ROUTES:
             with_routes = True
@@ -196,6 +200,9 @@ def _decode(pieces: list[_Piece], faults: list[AttributeFault], session: Session
             row = TABLE.get(code)
             if row is None:
                 unknown.append(_unknown(*piece))
+                continue
+            if row.field is None and session.asn4:
+                # RFC 6793 4.1 and 6: AS4_PATH and AS4_AGGREGATOR of a peer with 4-octet numbers are discarded unread.
                 continue
             try:
                 value = _read(row, piece, session)

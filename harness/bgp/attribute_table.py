@@ -114,9 +114,13 @@ def _decode_origin(value: bytes, _session: Session) -> int:
 
 def _decode_as_path(value: bytes, session: Session) -> paths.AsPath:
     try:
-        return paths.decode(value, 4 if session.asn4 else 2)
+        path = paths.decode(value, 4 if session.asn4 else 2)
     except paths.MalformedPath as error:
         raise MalformedAttribute(UpdateError.MALFORMED_AS_PATH, str(error)) from None
+    if session.ebgp and paths.has_confederation(path):
+        # RFC 5065 5: this speaker is in no confederation, so no neighbour in another AS is in the same one.
+        raise MalformedAttribute(UpdateError.MALFORMED_AS_PATH, "confederation segments from another AS")
+    return path
 
 
 def _decode_as4_path(value: bytes, _session: Session) -> paths.AsPath:
@@ -145,14 +149,19 @@ def _decode_atomic(value: bytes, _session: Session) -> bool:
 
 
 def _decode_aggregator(value: bytes, session: Session) -> Aggregator:
-    size = 4 if session.asn4 else 2
-    _length(value, size + 4)
-    return Aggregator(int.from_bytes(value[:size], "big"), IPv4Address(value[size:]))
+    return _aggregator(value, 4 if session.asn4 else 2)
 
 
 def _decode_as4_aggregator(value: bytes, _session: Session) -> Aggregator:
-    _length(value, 8)
-    return Aggregator(int.from_bytes(value[:4], "big"), IPv4Address(value[4:]))
+    return _aggregator(value, 4)
+
+
+def _aggregator(value: bytes, size: int) -> Aggregator:
+    _length(value, size + 4)
+    asn = int.from_bytes(value[:size], "big")
+    if not asn:
+        raise MalformedAttribute(UpdateError.OPTIONAL_ATTRIBUTE_ERROR, "AS 0 (RFC 7607)")
+    return Aggregator(asn, IPv4Address(value[size:]))
 
 
 def _decode_u32_list(value: bytes, _session: Session) -> tuple[int, ...]:

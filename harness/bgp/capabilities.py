@@ -153,14 +153,15 @@ def _encode_restart(capability: GracefulRestart) -> bytes:
 def _decode_add_path(value: bytes) -> AddPath | None:
     if len(value) % 4:
         return None
-    # RFC 7911 4: an entry whose Send/Receive field is none of 1, 2, 3 is ignored.
+    # RFC 7911 4: with a Send/Receive field that is none of 1, 2, 3 the capability is not understood.
+    if not all(1 <= value[at] <= 3 for at in range(3, len(value), 4)):
+        return None
     return AddPath(
         tuple(
             AddPathFamily(
                 value[at] << 8 | value[at + 1], value[at + 2], bool(value[at + 3] & 1), bool(value[at + 3] & 2)
             )
             for at in range(0, len(value), 4)
-            if 1 <= value[at + 3] <= 3
         )
     )
 
@@ -240,17 +241,15 @@ def offered_families(capabilities: Iterable[Capability]) -> frozenset[Family]:
 
 
 def _add_path(capabilities: Iterable[Capability]) -> tuple[set[Family], set[Family]]:
-    receive: set[Family] = set()
-    send: set[Family] = set()
+    found: dict[Family, AddPathFamily] = {}
     for capability in capabilities:
         if isinstance(capability, AddPath):
             for entry in capability.families:
                 family = FAMILIES.get((entry.afi, entry.safi))
                 if family is not None:
-                    # RFC 7911 4: of two entries for one family the first counts; a second adds nothing.
-                    receive |= {family} if entry.receive else set()
-                    send |= {family} if entry.send else set()
-    return receive, send
+                    # RFC 7911 4 wants one entry for a family: of several the first counts.
+                    found.setdefault(family, entry)
+    return {f for f, entry in found.items() if entry.receive}, {f for f, entry in found.items() if entry.send}
 
 
 def _graceful_restart(capabilities: Iterable[Capability]) -> GracefulRestart | None:

@@ -175,6 +175,7 @@ class Connection:
             return
         if self.session.hard_reset and notification.code == ErrorCode.CEASE and notification.subcode in HARD_CEASES:
             notification = notification.hard()
+        notification = notification.fitting(self.session.max_length)
         self.write(encode(notification, self.session), MessageType.NOTIFICATION)
         self.notification_sent = self.shared.statistics.last_sent = notification
         self.shared.outputs.append(NotificationSent(self.conn, notification))

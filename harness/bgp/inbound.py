@@ -12,8 +12,14 @@ from harness.bgp.attributes import Attributes
 from harness.bgp.neighbor_options import MaximumPrefixes
 from harness.bgp.paths import Path
 from harness.bgp.prefix_limit import PrefixLimit
-from harness.bgp.prefixes import split_path_id
+from harness.bgp.prefixes import Family, split_path_id
 from harness.bgp.rib import STRIDE, AdjRibIn
+
+MULTICAST = {
+    Family.IPV4_UNICAST: frozenset(bytes((octet,)) for octet in range(224, 240)),
+    Family.IPV6_UNICAST: frozenset((b"\xff",)),
+}
+"""What the first octet of a multicast prefix may be."""
 
 
 @dataclass(slots=True)
@@ -36,6 +42,12 @@ class Inbound:
 
     def announce(self, slices: Collection[bytes], attributes: Attributes, next_hop: bytes) -> None:
         path_of = self.admission.path
+        at, multicast = 5 if self.rib.add_path else 1, MULTICAST[self.rib.family]
+        if astray := [nlri for nlri in slices if nlri[at : at + 1] in multicast]:
+            for nlri in astray:
+                path_id = split_path_id(nlri)[0] if self.rib.add_path else 0
+                self._put((nlri,), self._admitted(nlri, path_of(b"", path_id, attributes, next_hop)))
+            slices = [nlri for nlri in slices if nlri not in astray]
         if not self.rib.add_path and not self.admission.policy.looks_at_prefix:
             self._put(slices, path_of(b"", 0, attributes, next_hop))
             return
@@ -100,6 +112,8 @@ class Inbound:
                 self.rib.announce((nlri,), self._admitted(nlri, path))
 
     def _admitted(self, nlri: bytes, path: Path) -> Path:
+        if self.rib.prefix_of(nlri)[1:2] in MULTICAST[self.rib.family]:
+            return self.admission.refused(path, "a multicast prefix among unicast ones (RFC 4271 6.3)")
         return self.admission.path(self.rib.prefix_of(nlri), path.path_id, path.received, path.next_hop)
 
     def again(self) -> Iterator[None]:

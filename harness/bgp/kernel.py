@@ -77,6 +77,9 @@ class NetlinkKernel:
     def is_own(self, address: bytes) -> bool:
         return self._resolver.is_own(address)
 
+    def shares_subnet(self, address: bytes) -> bool:
+        return self._resolver.shares_subnet(address)
+
     def link_to(self, address: str) -> int | None:
         return self._resolver.link_to(ip_address(address))
 

@@ -95,6 +95,11 @@ class Notification:
         """This NOTIFICATION inside a Hard Reset (RFC 8538 3.1)."""
         return Notification(ErrorCode.CEASE, Cease.HARD_RESET, bytes((self.code, self.subcode)) + self.data)
 
+    def fitting(self, max_length: int) -> Notification:
+        """Its data cut to what a message holds: a faulty message goes back as data, and leaves no room for its own header."""
+        room = max_length - HEADER_LENGTH - 2
+        return self if len(self.data) <= room else Notification(self.code, self.subcode, self.data[:room])
+
     @property
     def is_hard(self) -> bool:
         return (self.code, self.subcode) == (ErrorCode.CEASE, Cease.HARD_RESET)

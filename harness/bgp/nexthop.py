@@ -134,6 +134,11 @@ class Resolver:
         """Whether ``address`` (packed) is one of this node's."""
         return address in self._own
 
+    def shares_subnet(self, address: bytes) -> bool:
+        """Whether ``address`` (packed) is in the subnet of one of this node's, whatever the state of the link."""
+        wanted = ipaddress.ip_address(address)
+        return any(a.interface.version == wanted.version and wanted in a.interface.network for a in self._addresses)
+
     def interface(self, ifindex: int) -> str:
         """The name of an interface."""
         return self._names.get(ifindex, f"if{ifindex}")

@@ -67,6 +67,10 @@ class Kernel(Protocol):
 
     def is_own(self, address: bytes) -> bool: ...
 
+    def shares_subnet(self, address: bytes) -> bool:
+        """Whether an address (packed) is in the subnet of one of this node's."""
+        ...
+
     def link_to(self, address: str) -> int | None:
         """The interface on whose link a neighbour is; 0: behind a router; None: there is no way to it."""
         ...

@@ -200,6 +200,7 @@ class AdjRibIn:
     def __init__(self, table: Table, *, add_path: bool) -> None:
         self.routes: dict[bytes, Path] = {}
         self.add_path = add_path
+        self.family = table.family
         self.rejected = 0
         self.watch: list[Marks] = []
         self._table = table

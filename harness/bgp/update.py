@@ -72,13 +72,19 @@ def decode_update(body: bytes, session: Session) -> Update:
     block = decode_block(body[attributes_at:routes_at], session) if routes_at > attributes_at else _nothing_at_all()
     faults = block.faults
     attributes = block.attributes
-    if announced:
+    classic = bool(announced)
+    if classic:
         next_hop[v4] = attributes.next_hop
+    elif block.reach is not None:
+        # RFC 4760 3: NEXT_HOP says nothing where MP_REACH_NLRI brings the routes, and is not looked at.
+        faults = tuple(fault for fault in faults if fault.code != Code.NEXT_HOP)
+    elif session.revised_errors:
+        _without_routes(faults)
     if block.unreach is not None or block.reach is not None:
         faults += _routes_of_other_families(block, session, announced, withdrawn, next_hop)
     if announced:
-        if block.missing or (v4 in announced and not attributes.next_hop):
-            faults += _missing(block, v4 in announced and not attributes.next_hop)
+        if block.missing or (classic and not attributes.next_hop):
+            faults += _missing(block, classic and not attributes.next_hop)
         if (
             session.enforce_first_as
             and session.ebgp
@@ -99,6 +105,13 @@ def decode_update(body: bytes, session: Session) -> Update:
             withdrawn[family] = [*withdrawn.get(family, ()), *slices]
         return Update(withdrawn=withdrawn, errors=faults)
     return Update(announced, withdrawn, None if bare else attributes, next_hop, errors=faults)
+
+
+def _without_routes(faults: tuple[AttributeFault, ...]) -> None:
+    """RFC 7606 5.2: attributes with errors and no routes to withdraw for them. Raises for all but what is merely discarded."""
+    for fault in faults:
+        if fault.action is not Action.DISCARD:
+            raise _error(fault.subcode, fault.data, f"{fault.name}: {fault.text}, and no routes are there to withdraw")
 
 
 def _nothing_at_all() -> Block:
@@ -258,15 +271,21 @@ def pack_announcements(
     """As few messages as hold ``slices``, all with the same attributes and next hop; ready to be sent.
 
     The slices carry path identifiers exactly where ``family in session.add_path_send``. IPv4 with a next hop of 4 octets goes
-    in the classic fields, everything else in MP_REACH_NLRI, which stands first (RFC 7606 5.1). Raises ``ValueError`` where
-    the attributes alone leave no room for a route.
+    in the classic fields, everything else in MP_REACH_NLRI, which stands first (RFC 7606 5.1). Where the attributes leave no room for a
+    route the neighbour cannot be told: it gets withdrawals, so that it keeps nothing older (RFC 8654 4).
     """
+    slices = list(slices)
+    longest = max(map(len, slices), default=0)
     if family is Family.IPV4_UNICAST:
         block = encode_attributes(attributes.evolve(next_hop=next_hop), session)
         room = session.max_length - _OVERHEAD - len(block)
+        if room < longest:
+            return pack_withdrawals(session, family, slices)
         return [_message(b"", block, routes, session) for routes in _portions(slices, room)]
     block = encode_attributes(attributes.evolve(next_hop=b""), session)
     room = session.max_length - _OVERHEAD - len(block) - (4 + 5 + len(next_hop))
+    if room < longest:
+        return pack_withdrawals(session, family, slices)
     return [_message(b"", _reach(family, next_hop, routes) + block, b"", session) for routes in _portions(slices, room)]
 
 

@@ -199,6 +199,7 @@ class Bird(Driver):
             "session": {"hold_time": int(hold[1]) if hold else 0},
             "last_down": error[1] if error else None,
             "text": error[1] if error else None,
+            "received": sum(int(count) for count in re.findall(r"Routes:\s+(\d+) imported", text)),
         }
 
     async def shutdown(self, neighbor: Neighbor, text: str) -> None:

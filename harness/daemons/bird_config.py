@@ -76,7 +76,7 @@ def neighbor_lines(config: SpeakerConfig, neighbor: Neighbor) -> list[str]:
     lines.append(f"protocol bgp {bird_name(neighbor.name)} {{")
     lines.append(f"  local {source}as {local_asn(config, neighbor)};")
     lines.append(f"  neighbor {neighbor.address} port {neighbor.port} as {neighbor.remote_asn};")
-    lines.append(f"  hold time {seconds}; keepalive time {max(seconds // 3, 1)};")
+    lines.append(f"  hold time {seconds};{f' keepalive time {max(seconds // 3, 1)};' if seconds else ''}")
     lines.append(f"  connect delay time {_CONNECT_DELAY}; connect retry time {config.connect_retry_time};")
     lines.append("  error wait time 1, 30; startup hold time 20;")
     if neighbor.ebgp_multihop:

@@ -166,6 +166,9 @@ class MemoryKernel:
     def is_own(self, address: bytes) -> bool:
         return str(ipaddress.ip_address(address)) in self._world.shells[self._name].addresses
 
+    def shares_subnet(self, address: bytes) -> bool:
+        return self.resolve(address) is not None
+
     def link_to(self, address: str) -> int | None:
         return None if self.resolve(ipaddress.ip_address(address).packed) is None else 1
 

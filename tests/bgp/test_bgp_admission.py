@@ -10,9 +10,12 @@ import pytest
 from harness.bgp.admission import Admission, Receiver
 from harness.bgp.attributes import Attributes
 from harness.bgp.config import Rule
+from harness.bgp.decision import Preferences
+from harness.bgp.inbound import Inbound
 from harness.bgp.paths import Kind, Source
 from harness.bgp.policy import Policy
-from harness.bgp.prefixes import Family
+from harness.bgp.prefixes import Family, text, with_path_id
+from harness.bgp.rib import AdjRibIn, Table
 from tests.bgp.routes import attributes, prefix, source
 
 NET = prefix("192.168.0.0/24")
@@ -76,3 +79,49 @@ def test_the_same_route_is_the_same_path() -> None:
     assert asked.path(NET, 1, attributes(65001), HOP) is not one
     # A link-local next hop beside the global one is not kept (RFC 2545 3).
     assert asked.path(NET, 0, attributes(65001), bytes(32)).next_hop == bytes(16)
+
+
+@pytest.mark.parametrize(("hop", "taken"), [("10.0.0.1", True), ("10.0.0.77", True), ("192.0.2.9", False)])
+def test_a_neighbour_one_hop_away_names_itself_or_somebody_on_a_link(hop: str, taken: bool) -> None:
+    """RFC 4271 6.3: NEXT_HOP is the sender's address, or shares a subnet with the receiver; else the route is ignored."""
+    near = {ipaddress.ip_address(address).packed for address in ("10.0.0.77",)}
+    policy = Policy((), Family.IPV4_UNICAST, 64500)
+    direct = Admission(EBGP, RECEIVER, policy, lambda _: False, 2, near.__contains__)
+    packed = ipaddress.ip_address(hop).packed
+    rejected = direct.path(NET, 0, attributes(65001), packed).rejected
+    assert rejected == (
+        None if taken else f"next hop {hop} is neither the neighbour nor in a subnet of this node (RFC 4271 6.3)"
+    )
+    behind_routers = Admission(EBGP, RECEIVER, policy, lambda _: False, 0)
+    assert behind_routers.path(NET, 0, attributes(65001), packed).rejected is None
+
+
+@pytest.mark.parametrize("add_path", [False, True], ids=["plain", "ADD-PATH"])
+@pytest.mark.parametrize(
+    ("family", "hop", "bad", "good"),
+    [
+        (Family.IPV4_UNICAST, HOP, ("224.0.0.0/4", "239.1.0.0/16"), ("0.0.0.0/0", "223.255.255.0/24", "10.0.0.0/8")),
+        (Family.IPV6_UNICAST, bytes(15) + b"\2", ("ff02::/16",), ("::/0", "fe00::/9", "2001:db8::/32")),
+    ],
+    ids=["ipv4", "ipv6"],
+)
+def test_multicast_prefixes_among_unicast_ones_are_ignored(
+    family: Family, hop: bytes, bad: tuple[str, ...], good: tuple[str, ...], *, add_path: bool
+) -> None:
+    """RFC 4271 6.3: logged and ignored, the others taken; a soft clear changes nothing."""
+    table = Table(family, Preferences(), lambda _: 0)
+    inbound = Inbound(AdjRibIn(table, add_path=add_path), Admission(EBGP, RECEIVER, Policy((), family, 64500), no))
+    slices = [(with_path_id(7, s) if add_path else s) for s in map(prefix, (*good, *bad))]
+    inbound.announce(slices, attributes(65001), hop)
+    for _ in range(2):
+        refused = {text(nlri, family, add_path) for nlri, path in inbound.rib.routes.items() if path.rejected}
+        assert refused == {f"{p}#7" if add_path else p for p in bad}
+        assert (inbound.accepted, sum(inbound.refusals.values())) == (len(good), len(bad))
+        for _ in inbound.again():
+            pass
+    inbound.withdraw(slices)
+    assert (len(inbound.rib), inbound.accepted) == (0, 0)
+
+
+def no(_address: bytes) -> bool:
+    return False

@@ -31,6 +31,9 @@ from harness.bgp.update import Update, decode_update
 INTERNAL = Session(local_asn=65001, peer_asn=65001, asn4=True, families=frozenset(Family))
 EXTERNAL = Session(local_asn=65001, peer_asn=65002, asn4=True, families=frozenset(Family))
 NARROW = Session(local_asn=65001, peer_asn=65001)
+NARROW_STRICT = Session(local_asn=65001, peer_asn=65001, revised_errors=False)
+#: Attributes that only a neighbour without 4-octet numbers may send: from others they are not looked at.
+OLD = (Code.AS4_PATH, Code.AS4_AGGREGATOR)
 STRICT = Session(local_asn=65001, peer_asn=65001, asn4=True, families=frozenset(Family), revised_errors=False)
 V4 = Family.IPV4_UNICAST
 ROUTE = from_network("192.0.2.0/24")
@@ -107,9 +110,10 @@ MALFORMED = [
 IDS = [f"{code.name}-{octets.replace(' ', '') or 'empty'}" for code, octets, *_ in MALFORMED]
 
 
-def with_attribute(code: int, wire: bytes) -> bytes:
+def with_attribute(code: int, wire: bytes, session: Session) -> bytes:
     """The good block with one attribute put in, in place of its good form."""
-    parts = {1: ORIGIN, 2: PATH, 3: NEXT_HOP} | {code: wire}
+    path = PATH if session.asn4 else encode_attribute(0x40, 2, bytes.fromhex("0201 fdea"))
+    parts = {1: ORIGIN, 2: path, 3: NEXT_HOP} | {code: wire}
     return b"".join(parts.values())
 
 
@@ -117,9 +121,10 @@ def with_attribute(code: int, wire: bytes) -> bytes:
 @pytest.mark.spec("BGP-6", "BGP-8")
 def test_malformed_attribute(code: Code, octets: str, action: Action, subcode: int) -> None:
     """RFC 7606: the route is withdrawn or the attribute dropped; RFC 4271: the NOTIFICATION, with the attribute as data."""
+    session, strict = (NARROW, NARROW_STRICT) if code in OLD else (INTERNAL, STRICT)
     wire = encode_attribute(TABLE[code].category, code, bytes.fromhex(octets))
-    body = update_body(with_attribute(code, wire))
-    update = decode_update(body, INTERNAL)
+    body = update_body(with_attribute(code, wire, session))
+    update = decode_update(body, session)
     (fault,) = update.errors
     assert (fault.code, fault.action, fault.subcode, fault.data) == (code, action, subcode, wire)
     assert TABLE[code].action is action
@@ -127,9 +132,10 @@ def test_malformed_attribute(code: Code, octets: str, action: Action, subcode: i
         assert (update.announced, update.withdrawn, update.attributes) == ({}, {V4: [ROUTE]}, None)
     else:
         assert update.announced == {V4: [ROUTE]}
-        assert update.attributes == decode_update(update_body(GOOD), INTERNAL).attributes
+        good = update_body(with_attribute(Code.ORIGIN, ORIGIN, session))
+        assert update.attributes == decode_update(good, session).attributes
     with pytest.raises(ProtocolError) as caught:
-        decode_update(body, STRICT)
+        decode_update(body, strict)
     assert (caught.value.code, caught.value.subcode, caught.value.data) == (3, subcode, wire)
 
 
@@ -140,7 +146,8 @@ def test_wrong_flags(code: int) -> None:
     value = bytes.fromhex(next((octets for known, octets, *_ in VALUES if known == code), "0000fde90a000001"))
     for flip in (0x80, 0x40):
         wire = encode_attribute(row.category ^ flip, code, value)
-        (fault,) = decode_update(update_body(with_attribute(code, wire)), INTERNAL).errors
+        session = NARROW if code in OLD else INTERNAL
+        (fault,) = decode_update(update_body(with_attribute(code, wire, session)), session).errors
         assert (fault.action, fault.subcode, fault.data) == (Action.TREAT_AS_WITHDRAW, 4, wire)
 
 
@@ -334,9 +341,9 @@ def test_the_same_octets_are_the_same_object() -> None:
 
 
 def test_the_same_octets_mean_other_things_in_other_contexts() -> None:
-    narrow = decode_block(encode_attribute(0x40, 2, bytes.fromhex("0202 0000fdea")), NARROW).attributes
-    assert narrow.as_path == as_path.sequence((0, 65002))
-    assert decode_block(encode_attribute(0x40, 2, bytes.fromhex("0202 0000fdea")), INTERNAL).faults
+    narrow = decode_block(encode_attribute(0x40, 2, bytes.fromhex("0202 0007fdea")), NARROW).attributes
+    assert narrow.as_path == as_path.sequence((7, 65002))
+    assert decode_block(encode_attribute(0x40, 2, bytes.fromhex("0202 0007fdea")), INTERNAL).faults
 
 
 def test_evolve() -> None:

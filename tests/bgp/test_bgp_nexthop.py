@@ -151,3 +151,14 @@ GLOBAL, LOCAL = ipaddress.ip_address("2001:db8::1").packed, ipaddress.ip_address
 def test_a_received_next_hop_as_it_is_resolved(received: bytes, link: int, resolved: bytes) -> None:
     """RFC 2545 3: 16 or 32 octets; the link-local address means something only together with its link."""
     assert on_link(received, link) == resolved
+
+
+def test_subnets_count_whatever_the_state_of_their_link() -> None:
+    """RFC 4271 6.3 asks for a common subnet; that a link is down now makes a next hop unresolvable, not wrong."""
+    made = resolver(down=(2, 3))
+    assert [made.shares_subnet(packed(a)) for a in ("198.51.100.77", "169.254.10.1", "192.0.2.1", "fd00::1")] == [
+        True,
+        True,
+        False,
+        False,
+    ]

@@ -335,6 +335,9 @@ class _Kernel:
     def is_own(self, address: bytes) -> bool:
         return address == _ROUTER_ID.packed
 
+    def shares_subnet(self, address: bytes) -> bool:  # noqa: ARG002
+        return True
+
     def link_to(self, address: str) -> int | None:  # noqa: ARG002
         return 1
 
