@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import pytest
 
+from harness.daemons.features import Feature
 from harness.lab import Lab
 from harness.net.rtnl import nexthop_del
 from harness.tables import NOT_IN_KERNEL
@@ -166,6 +167,7 @@ async def test_a_network_not_advertised_turns_the_right_tables_red(fresh_ecmp: B
 async def test_a_next_hop_deleted_behind_the_speaker_turns_its_table_red(fresh_ecmp: Broken) -> None:
     """Somebody deletes a next hop of the transit router in Hangzhou: table 1 says so at once, and only table 1."""
     async with fresh_ecmp() as lab:
+        lab.needs(Feature.NEXTHOP_OBJECTS, "tr-hangzhou")
         router = lab["tr-hangzhou"]
         assert await router.route_table(like=document.TABLE_1, within=5.0) == document.TABLE_1
         victim = next(hop for hop in router.rtnl.nexthops() if str(hop.gateway) == "198.18.1.6")

@@ -19,6 +19,7 @@ from harness.cloud.alerts import Alerting, AlertRule, ApplicationGroup, Contact,
 from harness.cloud.events import EventName, EventType, Level
 from harness.cloud.vbr import Line, VbrEstate
 from harness.cloud_monitor import CloudMonitor, callback_receiver, cloud_monitor
+from harness.daemons.features import Feature
 from harness.evidence import timeline_of
 from harness.lab import Lab
 from harness.session import Labs
@@ -70,6 +71,7 @@ async def test_from_cut_line_to_callback(labs: Labs) -> None:
         replace(DOWN, name="critical only", callback="URL/never", level=Level.CRITICAL),
     )  # fmt: skip
     async with watched(labs, *rules) as (lab, monitor):
+        lab.needs(Feature.BFD_CEASE, "vbr")
         cut = cut_unseen(lab, "circuit-1", whole=False)
         noticed = await lab.event(node="vbr", kind="bfd", peer=PEER, new="Down", since=cut, within=5)
         down = await lab.event(source="cloud", kind="BgpPeerStatus:Down", since=cut, within=5)

@@ -34,6 +34,7 @@ async def full_to_the_quota(labs: Labs, action: Literal["drop", "teardown"]) -> 
     estate = vbr.estate(peers=2, route_quota_action=action, timers=Timers(route_quota_restart=1, idle_hold_time=0.1))
     async with labs.running(vbr.plan_of(estate)) as lab, cloud_monitor(lab, estate, "vbr") as monitor:
         await lab.established(within=10)
+        assert not list(lab.stream.of(node="vbr", kind="maximum-prefixes"))
         for prefix in MORE:
             await lab["dc1"].speaker.call("network.add", prefix=prefix)
         await lab.until(lambda: len(taken(lab)) == QUOTA, within=10, what=f"{QUOTA} routes of data centre 1")

@@ -23,6 +23,7 @@ from harness.capture.bgp_segments import Segment, segments
 from harness.cloud.resources import Timers
 from harness.cloud.vbr import BgpPeer, Line
 from harness.cloud.vbr_changes import create_peer
+from harness.daemons.features import Feature
 from harness.instruments import Capture, capture
 from harness.lab import Lab
 from harness.session import Labs
@@ -290,6 +291,7 @@ async def test_every_documented_transition(labs: Labs) -> None:
 async def transitions_of(labs: Labs, profile: Profile) -> tuple[tuple[str, ...], ...]:
     """Plays the scenarios of a profile; the document's rows as :func:`state_table` has them."""
     async with started(labs, profile) as (bench, recording):
+        bench.lab.needs(Feature.STATES, "vbr")
         async with asyncio.TaskGroup() as tasks:
             for scenario in SCENARIOS[profile]:
                 tasks.create_task(scenario(bench))
