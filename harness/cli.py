@@ -76,15 +76,19 @@ def _document(path: str) -> Any:
 def _plan_of(name: str) -> Plan:
     """The lab of a scenario or of a document without errors."""
     import topologies
-    from harness import documents
-    from harness.cloud.findings import Refused
 
     if name in topologies.SCENARIOS:
         plan: Plan = _scenario(name).plan()
         return plan
-    document = _document(name)
+    return _plan_of_document(name, _document(name))
+
+
+def _plan_of_document(name: str, document: Any) -> Plan:
+    from harness import documents
+    from harness.cloud.findings import Refused
+
     try:
-        plan = document.plan()
+        plan: Plan = document.plan()
     except Refused:
         typer.echo(documents.as_text(name, document.findings), err=True)
         raise typer.Exit(1) from None
@@ -133,17 +137,38 @@ def schema(
     typer.echo(json.dumps(document.schema([KINDS[kind]] if kind else KINDS.values()), indent=1))
 
 
-def _with_devices(name: str) -> Any:
-    """The resources of a scenario whose connections lead to gateway devices at a transit router."""
-    from harness.cloud.resources import Estate
+def _with_devices(name: str) -> tuple[Any, Plan]:
+    """The resources and the lab of a scenario, or of a document without errors, whose tunnels lead to gateway devices."""
+    import topologies
+    from harness.cloud.ends import with_tunnels
 
-    estate = _scenario(name).estate()
-    if not isinstance(estate, Estate):
-        _fail(f"--scenario {name}: it has no IPsec connection of a transit router; ipsec-ecmp has", 2)
-    return estate
+    if name in topologies.SCENARIOS:
+        whole, plan = _scenario(name).estate(), _scenario(name).plan()
+    else:
+        document = _document(name)
+        whole, plan = document.estate, _plan_of_document(name, document)
+    estate = with_tunnels(whole)
+    if estate is None:
+        _fail(f"--scenario {name}: it has no IPsec connection; ipsec-ecmp and vpn-gateway have", 2)
+    return estate, plan
 
 
-Scenario = Annotated[str, typer.Option("--scenario", metavar="NAME", help="a scenario, see vbrlab list")]
+def _made_up(name: str, estate: Any) -> list[str]:
+    """The tunnels whose document has no key, so that each reading makes another: by two readings."""
+    import topologies
+    from harness.cloud.ends import ends_of, with_tunnels
+
+    if name in topologies.SCENARIOS:
+        return []
+    again = with_tunnels(_document(name).estate)
+    assert again is not None
+    keys = {end.node: end.key for end in ends_of(again)}
+    return [end.name for end in ends_of(estate) if keys[end.node] != end.key]
+
+
+Scenario = Annotated[
+    str, typer.Option("--scenario", metavar="NAME", help="a scenario (vbrlab list), or a document's file")
+]
 
 
 @app.command("peer-config", short_help="The configuration that a gateway device needs.")
@@ -155,15 +180,24 @@ def peer_config(
 ) -> None:
     """What the gateway device at a connection's other end is to be configured with. The text holds the key."""
     from harness import peer_config as peers
+    from harness.asa.render import NotRendered
 
     try:
         chosen = peers.Form(form)
     except ValueError:
         _fail(f"no format {form!r}; there are {', '.join(peers.Form)}", 2)
+    estate, _ = _with_devices(scenario)
     try:
-        text = peers.render(peers.find(_with_devices(scenario), connection), chosen)
-    except peers.NoPeer as error:
+        found = peers.find(estate, connection)
+        text = peers.render(found, chosen)
+    except (peers.NoPeer, NotRendered) as error:
         _fail(error, 2)
+    for tunnel in _made_up(scenario, estate):
+        if tunnel in {peer.connection.name for peer in found}:
+            typer.echo(
+                f"{tunnel}: {scenario} has no key, and this one was made for this call; write it there as pre_shared_key",
+                err=True,
+            )
     if output is None:
         typer.echo(text, nl=False)
         return
@@ -195,23 +229,25 @@ def device(
     from harness.net import sandbox
     from harness.proving import verdict
 
-    estate = _with_devices(scenario)
+    estate, plan = _with_devices(scenario)
+    if random := _made_up(scenario, estate):
+        _fail(f"{scenario} has no key for {', '.join(random)}: no device can know it; write pre_shared_key there", 2)
     try:
         if check:
-            reports = [device_check.report(estate, device_check.text_of(each), connection) for each in file]
+            reports = [(p, r) for p in file for r in device_check.reports(estate, device_check.text_of(p), connection)]
         else:
             chosen = verdict.candidates(estate, file, connection)
     except (peer_config.NoPeer, device_check.Unreadable) as error:
         _fail(error, 2)
     if check:
-        for path, report in zip(file, reports, strict=True):
+        for path, report in reports:
             typer.echo(report.to_json() if as_json else report.to_text(path))
-        raise typer.Exit(0 if all(report.fits for report in reports) else 1)
+        raise typer.Exit(0 if all(report.fits for _, report in reports) else 1)
     if not sandbox.inside():
-        _enter_sandbox(scenario)
+        _enter_sandbox(plan.name)
     from harness.up import try_devices
 
-    raise typer.Exit(try_devices(scenario, chosen, tables=tables, as_json=as_json))
+    raise typer.Exit(try_devices(plan, chosen, tables=tables, as_json=as_json))
 
 
 @app.command(short_help="Brings a scenario or a document up, with a prompt.")
@@ -293,8 +329,9 @@ def _devices(scenario: Any, given: list[str]) -> Any:
 
     try:
         return tuple(
-            verdict.candidate_of(scenario.estate(), device_check.text_of(file), file, connection)
+            each
             for file, connection in device_check.meant(scenario.estate(), given)
+            for each in verdict.candidates_of(scenario.estate(), device_check.text_of(file), file, connection)
         )
     except device_check.Unreadable as error:
         _fail(error, 2)

@@ -10,7 +10,7 @@ from pathlib import Path
 from harness.asa.check import check
 from harness.asa.config import AsaConfig, Kind, Remark, Unknown, Weight
 from harness.asa.read import read
-from harness.cloud.resources import Estate
+from harness.cloud.ends import Sided, ends_of
 from harness.peer_config import Peer, belonging, find
 
 
@@ -56,18 +56,24 @@ def text_of(file: Path) -> str:
         raise Unreadable(f"{file} is no text in UTF-8 (octet {error.start}); save it as one") from None
 
 
-def report(estate: Estate, text: str, connection: str | None = None) -> Report:
-    """Holds a text against its connection: the named one, or the one that its tunnel leads to. Raises NoPeer."""
+def reports(estate: Sided, text: str, connection: str | None = None) -> list[Report]:
+    """Holds a text against its connection: the named one, or the one that its tunnel leads to; one for each tunnel, the first with what was
+    not understood. Raises NoPeer."""
     config = read(text)
-    peer = belonging_to(estate, config, connection)
-    remarks = check(config, peer.connection, peer.gateway, peer.centre.blocks)
-    return Report(peer.connection.name, tuple(remarks), config.unknown)
+    return [
+        Report(
+            peer.connection.name,
+            tuple(check(config, peer.connection, peer.gateway, peer.centre.blocks)),
+            config.unknown if number == 0 else (),
+        )
+        for number, peer in enumerate(belonging_to(estate, config, connection))
+    ]
 
 
-def meant(estate: Estate, given: Iterable[str]) -> list[tuple[Path, str]]:
+def meant(estate: Sided, given: Iterable[str]) -> list[tuple[Path, str]]:
     """Files and their connections' nodes from ``NODE=FILE`` words. Raises Unreadable."""
     known = {device.name: device for centre in estate.data_centres for device in centre.devices}
-    connections = {connection.gateway_address: connection.node for connection in estate.ipsec_connections}
+    connections = {end.gateway_address: end.node for end in ends_of(estate)}
     found: dict[str, tuple[Path, str]] = {}
     for word in given:
         node, _, file = word.partition("=")
@@ -77,8 +83,8 @@ def meant(estate: Estate, given: Iterable[str]) -> list[tuple[Path, str]]:
     return list(found.values())
 
 
-def belonging_to(estate: Estate, config: AsaConfig, connection: str | None = None) -> Peer:
-    """The connection of a name, or else the one that the text's tunnel leads to. Raises NoPeer."""
+def belonging_to(estate: Sided, config: AsaConfig, connection: str | None = None) -> tuple[Peer, ...]:
+    """The connection of a name, or else the one that the text's tunnels lead to. Raises NoPeer."""
     if connection:
         return find(estate, connection)
     values = [section.values for section in config.of(Kind.INTERFACE).values()]

@@ -134,9 +134,8 @@ def _devices_work(lab: Lab, loop: Loop, told: Told, devices: tuple[Candidate, ..
     return works
 
 
-def try_devices(name: str, devices: tuple[Candidate, ...], *, tables: bool, as_json: bool) -> int:
-    """``vbrlab device``: runs devices in their scenario, says what became of them, ends. Returns the exit status."""
-    import topologies
+def try_devices(plan: Plan, devices: tuple[Candidate, ...], *, tables: bool, as_json: bool) -> int:
+    """``vbrlab device``: runs devices in the lab of ``plan``, says what became of them, ends. Returns the exit status."""
     from harness.daemon import DaemonDied
     from harness.lab import PRELOAD, Lab
     from harness.net.netlink import NetlinkError
@@ -144,7 +143,7 @@ def try_devices(name: str, devices: tuple[Candidate, ...], *, tables: bool, as_j
     from harness.proving.prove import staged
     from harness.proving.verdict import judged, to_json
 
-    zygote, plan, loop = Zygote.start(PRELOAD), topologies.load(name).plan(), Loop()
+    zygote, loop = Zygote.start(PRELOAD), Loop()
     try:
         lab = loop.run(Lab.start(staged(plan, tuple(each.subject(plan) for each in devices)), zygote))
     except (DaemonDied, NetlinkError, ValueError) as error:

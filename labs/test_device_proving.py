@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from harness.proving.prove import staged
-from harness.proving.verdict import Candidate, Verdict, candidate_of, judged
+from harness.proving.verdict import Candidate, Verdict, candidates_of, judged
 from harness.session import Labs
 from labs.document import asa
 from labs.document import ipsec_ecmp as document
@@ -35,7 +35,8 @@ CHOSEN = (
 
 
 def candidate(number: int, text: str) -> Candidate:
-    return candidate_of(ipsec_ecmp.estate(), text, Path(f"gw{number}.txt"), f"vpn{number}")
+    (found,) = candidates_of(ipsec_ecmp.estate(), text, Path(f"gw{number}.txt"), f"vpn{number}")
+    return found
 
 
 async def judge(labs: Labs, texts: dict[int, str], title: str) -> dict[int, Verdict]:

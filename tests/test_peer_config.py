@@ -106,12 +106,12 @@ def test_every_legal_key_in_swanctls_grammar(key: str) -> None:
     [
         (("peer-config", "vpn9"), "there are vpn1 (IPsec-VPN Connection 1)"),
         (("peer-config", "vpn1", "--format", "junos"), "there are asa, strongswan"),
-        (("peer-config", "vpn1", "--scenario", "none"), "no scenario"),
+        (("peer-config", "vpn1", "--scenario", "none"), "neither a file nor a scenario"),
         (
-            ("peer-config", "vpn1a", "--scenario", "vpn-gateway"),
-            "no IPsec connection of a transit router; ipsec-ecmp has",
+            ("peer-config", "vpn1", "--scenario", "vpn-gateway"),
+            "no IPsec connection 'vpn1'; there are vpn1a (IPsec-VPN Connection 1, primary tunnel)",
         ),
-        (("device", "--from-asa", "x", "--check", "--scenario", "vbr"), "no IPsec connection of a transit router"),
+        (("device", "--from-asa", "x", "--check", "--scenario", "vbr"), "it has no IPsec connection; ipsec-ecmp and"),
         (("device", "--from-asa", "/nowhere/x", "--check"), "cannot be read"),
         (("device", "--from-asa", "/nowhere/x"), "cannot be read"),
     ],
@@ -142,10 +142,10 @@ def test_check_says_fit_or_the_line(tmp_path: Path) -> None:
 @pytest.mark.spec("ECMP-31")
 def test_a_wrong_destination_still_finds_the_connection() -> None:
     text = document.CONFIGURATIONS[3].replace("203.0.113.161", "203.0.113.99")
-    assert device_check.report(ESTATE, text).connection == "IPsec-VPN Connection 3"
-    assert device_check.report(ESTATE, text, "vpn1").connection == "IPsec-VPN Connection 1"
+    assert device_check.reports(ESTATE, text)[0].connection == "IPsec-VPN Connection 3"
+    assert device_check.reports(ESTATE, text, "vpn1")[0].connection == "IPsec-VPN Connection 1"
     with pytest.raises(peer_config.NoPeer, match="name one with --connection"):
-        device_check.report(ESTATE, text.replace("198.51.100.3", "198.51.100.77"))
+        device_check.reports(ESTATE, text.replace("198.51.100.3", "198.51.100.77"))
 
 
 def test_devices_for_a_lab(tmp_path: Path) -> None:

@@ -173,7 +173,7 @@ def _device(number: int, asn: int, neighbor_asn: int, networks: tuple[str, ...],
     return GatewayDevice(
         name=f"gw{number}",
         public_address=f"198.51.100.{1 if one_device else number}",
-        provider_next_hop=f"192.0.2.{170 + number}",
+        provider_next_hop=f"192.0.2.{171 if one_device else 170 + number}",
         private_address=f"192.168.50.{10 + number}",
         clients_next_hop=f"192.168.50.{110 + number}",
         gateway_address=f"203.0.113.{10 + number}",

@@ -13,7 +13,8 @@ from ipaddress import IPv4Interface, IPv4Network
 from harness.asa import words
 from harness.asa.config import AsaConfig, Remark, Weight
 from harness.asa.device import AsaDevice, NotADevice, read_device
-from harness.cloud.resources import CustomerGateway, GatewayDevice, IpsecConnection
+from harness.cloud.ends import TunnelEnd
+from harness.cloud.resources import CustomerGateway, GatewayDevice
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +24,7 @@ class _Fit:
     where: str
     what: str
     device: Callable[[GatewayDevice], object]
-    cloud: Callable[[IpsecConnection, CustomerGateway], object]
+    cloud: Callable[[TunnelEnd, CustomerGateway], object]
     consequence: str
     write: Callable[[object], str]
 
@@ -161,7 +162,7 @@ _FITS: tuple[_Fit, ...] = (
 
 
 def check(
-    config: AsaConfig, connection: IpsecConnection, gateway: CustomerGateway, blocks: Iterable[str] = ()
+    config: AsaConfig, connection: TunnelEnd, gateway: CustomerGateway, blocks: Iterable[str] = ()
 ) -> list[Remark]:
     """What does not fit, in the text's order, notes last; empty when everything does. ``blocks`` are to be announced (ECMP-12)."""
     try:
@@ -172,7 +173,7 @@ def check(
     return _sorted([*remarks, *_inner_addresses(found, connection), *_networks(found, blocks)])
 
 
-def _unequal(found: AsaDevice, connection: IpsecConnection, gateway: CustomerGateway) -> Iterator[Remark]:
+def _unequal(found: AsaDevice, connection: TunnelEnd, gateway: CustomerGateway) -> Iterator[Remark]:
     for fit in _FITS:
         device, cloud = fit.device(found.device), fit.cloud(connection, gateway)
         if device != cloud:
@@ -181,14 +182,14 @@ def _unequal(found: AsaDevice, connection: IpsecConnection, gateway: CustomerGat
             yield Remark(found.lines.get(fit.where), values, f"To fit the cloud write {fit.write(cloud)}", weight)
 
 
-def _keys(found: AsaDevice, connection: IpsecConnection) -> Iterator[Remark]:
+def _keys(found: AsaDevice, connection: TunnelEnd) -> Iterator[Remark]:
     for side, key in found.keys.items():
         if key.reveal() != connection.key:
             rule = f"the {side} pre-shared key is not that of {connection.name} (AUTHENTICATION_FAILED)"
             yield Remark(found.lines[f"{side}-key"], rule, "Give both sides the same key")
 
 
-def _inner_addresses(found: AsaDevice, connection: IpsecConnection) -> Iterator[Remark]:
+def _inner_addresses(found: AsaDevice, connection: TunnelEnd) -> Iterator[Remark]:
     inner, block = IPv4Interface(found.device.tunnel_address), IPv4Network(connection.tunnel_cidr)
     free = next(str(host) for host in block.hosts() if str(host) != connection.local_bgp_address)
     if str(inner.ip) != free or inner.network != block:

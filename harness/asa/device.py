@@ -14,7 +14,8 @@ from typing import Any
 
 from harness.asa import words
 from harness.asa.config import AsaConfig, Key, Kind, Remark, Section, Value, Weight
-from harness.cloud.resources import GatewayDevice, IpsecConnection
+from harness.cloud.ends import TunnelEnd
+from harness.cloud.resources import GatewayDevice
 from harness.plan import Esp, Ike
 
 _ASA_CHILD_LIFETIME = 28800
@@ -40,7 +41,7 @@ class AsaDevice:
     remarks: tuple[Remark, ...] = ()
 
 
-def read_device(config: AsaConfig, name: str, towards: IpsecConnection | None = None) -> AsaDevice:
+def read_device(config: AsaConfig, name: str, towards: TunnelEnd | None = None) -> AsaDevice:
     """The device that has the tunnel to the cloud.
 
     Where a text has several tunnels, or offers several algorithms, ``towards`` decides: the tunnel to its address, and its
@@ -51,7 +52,7 @@ def read_device(config: AsaConfig, name: str, towards: IpsecConnection | None = 
 
 
 class _Finder:
-    def __init__(self, config: AsaConfig, name: str, towards: IpsecConnection | None) -> None:
+    def __init__(self, config: AsaConfig, name: str, towards: TunnelEnd | None) -> None:
         self._config, self._name, self._towards = config, name, towards
         self._remarks = list(config.remarks)
         self._lines: dict[str, int] = {}

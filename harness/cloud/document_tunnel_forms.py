@@ -6,6 +6,7 @@ Which values are legal is for ``harness.cloud.rules`` and ``harness.cloud.vpn_ru
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 from typing import Any, Literal, Protocol
 
@@ -236,8 +237,13 @@ def data_centre(
     gateways = {customer.name: customer for customer in customers}
     known = [end for end in ends if (end[2].customer_gateway or "") in gateways]
     lan = network_of(form.lan) or IPv4Network("192.168.50.0/24")
+    # One device with several tunnels has one provider, and one next hop there.
+    first = {end.customer_gateway: number for number, (_, _, end) in reversed(list(enumerate(known, 1)))}
     devices = [
-        _device(form, lan, number, connection, part, end, gateways[end.customer_gateway or ""])
+        replace(
+            _device(form, lan, number, connection, part, end, gateways[end.customer_gateway or ""]),
+            provider_next_hop=f"192.0.2.{1 + (169 + first[end.customer_gateway]) % 252}",
+        )
         for number, (connection, part, end) in enumerate(known, 1)
     ]
     return DataCentre(form.name, tuple(form.blocks), form.lan, tuple(devices), form.asn, form.mesh)
@@ -260,7 +266,7 @@ def _device(
     return GatewayDevice(
         name=differs.name or f"gw{number}",
         public_address=customer.address,
-        provider_next_hop=f"192.0.2.{1 + (169 + number) % 252}",
+        provider_next_hop="",
         private_address=_host(lan, 10 + number),
         clients_next_hop=_host(lan, 130 + number),
         gateway_address=differs.gateway_address or end.gateway_address,

@@ -23,17 +23,21 @@ _HOST_NAME = "ciscoasa"
 
 def graft(plan: Plan, node: str, device: Running) -> Plan:
     """``plan`` with the device in the place of ``node``: its addresses, ways, speaker and tunnel."""
-    nodes = [_node(each, device) if each.name == node else each for each in plan.nodes]
+    part = any(end.shared for end, _ in plan.interfaces(node))
+    nodes = [_node(each, device, part) if each.name == node else each for each in plan.nodes]
     others = {
         address.partition("/")[0]
         for name, addresses in (
-            *((end.node, end.addresses) for link in plan.links for end in link.ends()),
+            # Nodes that together stand for one device have its addresses in common.
+            *((end.node, end.addresses) for link in plan.links for end in link.ends() if not end.shared),
             *((each.name, each.addresses) for each in plan.nodes),
         )
         if name != node
         for address in addresses
     }
-    return replace(plan, nodes=tuple(nodes), links=tuple(_link(link, node, device, others) for link in plan.links))
+    return replace(
+        plan, nodes=tuple(nodes), links=tuple(_link(link, node, device, others, part) for link in plan.links)
+    )
 
 
 def interfaces(device: Running) -> dict[str, str]:
@@ -42,9 +46,11 @@ def interfaces(device: Running) -> dict[str, str]:
     return {nameif: interface for nameif, interface in pairs if nameif is not None}
 
 
-def _link(link: Link, node: str, device: Running, others: Collection[str]) -> Link:
+def _link(link: Link, node: str, device: Running, others: Collection[str], part: bool) -> Link:
+    """``part``: the node is one of several that stand for the device. Each keeps the address on the LAN that the lab gave it."""
+
     def end(old: End) -> End:
-        if old.node != node:
+        if old.node != node or (part and old.interface == INSIDE):
             return old
         port = device.ports.get({OUTSIDE: device.outside, INSIDE: device.inside}.get(old.interface) or "")
         # A port that is shut down answers by no address, nor does one with somebody else's, who has it first.
@@ -54,11 +60,11 @@ def _link(link: Link, node: str, device: Running, others: Collection[str]) -> Li
     return replace(link, a=end(link.a), b=end(link.b))
 
 
-def _node(old: Node, device: Running) -> Node:
+def _node(old: Node, device: Running, part: bool) -> Node:
     return replace(
         old,
         routes=tuple(_routes(device)),
-        speaker=_speaker(old, device),
+        speaker=_speaker(old, device, part),
         tunnel=_tunnel(old, device) if old.tunnel else None,
     )
 
@@ -86,7 +92,7 @@ def _a_host(address: IPv4Address) -> bool:
     return not (address.is_multicast or address.is_unspecified or address.is_loopback or int(address) >> 28 == 15)
 
 
-def _speaker(old: Node, device: Running) -> Speaker | None:
+def _speaker(old: Node, device: Running, part: bool) -> Speaker | None:
     if device.asn is None or old.speaker is None:
         return None
     inner: IPv4Interface | None = device.value("address")
@@ -96,6 +102,8 @@ def _speaker(old: Node, device: Running) -> Speaker | None:
         if each.remote_asn is None or not each.active or not _a_host(IPv4Address(each.address)):
             continue
         if inner is not None and IPv4Address(each.address) == inner.ip:
+            continue
+        if part and neighbors:  # of the device's other tunnel, which another node has
             continue
         name = cloud.name if not neighbors else each.address
         local = None if inner is None else str(inner.ip)
@@ -109,7 +117,7 @@ def _speaker(old: Node, device: Running) -> Speaker | None:
     return replace(
         old.speaker,
         asn=device.asn.value,
-        router_id=bgp_identifier(tuple(addresses)) if addresses else old.speaker.router_id,
+        router_id=bgp_identifier(tuple(addresses)) if addresses and not part else old.speaker.router_id,
         neighbors=(*neighbors, *(other for other in others if other.address not in taken)),
         networks=tuple(device.networks),
     )

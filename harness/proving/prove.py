@@ -12,16 +12,16 @@ import json
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from ipaddress import ip_interface, ip_network
+from ipaddress import ip_address, ip_interface, ip_network
 from typing import Any
 
 from harness.asa.running import Running
 from harness.control import ControlError
 from harness.lab import Lab
 from harness.net.namespace import NamespaceError
-from harness.plan import Plan, Role
+from harness.plan import Node, Plan, Role
 from harness.proving.facts import End, Facts, Session, plain
-from harness.proving.graft import graft
+from harness.proving.graft import INSIDE, graft
 from harness.stream import NotInTime
 
 
@@ -176,9 +176,8 @@ class _Proof:
         """The session by the tunnel as its two ends call it: (node, neighbour)."""
         found = []
         for handle in (self._node, self._cloud):
-            speaker = self._lab.plan[handle.name].speaker
-            if speaker is not None and speaker.neighbors:
-                found.append((handle.name, speaker.neighbors[0].name))
+            if (neighbor := _by_the_tunnel(self._lab.plan[handle.name])) is not None:
+                found.append((handle.name, neighbor))
         return found
 
     async def _session(self) -> bool:
@@ -229,8 +228,8 @@ class _Proof:
         )
 
     async def _reaches(self, client: str) -> bool:
-        port = self._subject.device.ports.get(self._subject.device.inside or "")
-        source = None if port is None or port.address is None else str(port.address.ip)
+        ends = [end for end, _ in self._lab.plan.interfaces(self._subject.node) if end.interface == INSIDE]
+        source = next((address.partition("/")[0] for end in ends for address in end.addresses), None)
         return bool(await self._node.ping(client, count=1, source=source, within=self._patience.client))
 
     # ---------------------------------------------------------------------------------------------------------------- quotations
@@ -259,11 +258,11 @@ class _Proof:
         ]
         refused = tuple(dict.fromkeys(str(e.data["address"]) for e in events if e.type == "connection.refused"))
         waiting = next((str(e.data.get("reason")) for e in reversed(events) if e.type == "dial.waiting"), None)
-        speaker = self._lab.plan[node].speaker
-        if "bgp" not in handle.daemons or speaker is None or not speaker.neighbors:
+        neighbor = _by_the_tunnel(self._lab.plan[node])
+        if "bgp" not in handle.daemons or neighbor is None:
             return Session(refused=refused, waiting=waiting)
         try:
-            row: dict[str, Any] = (await handle.speaker.call("show.neighbors", name=speaker.neighbors[0].name))[0]
+            row: dict[str, Any] = (await handle.speaker.call("show.neighbors", name=neighbor))[0]
         except (ControlError, IndexError):
             return Session(refused=refused, waiting=waiting)
         return Session(
@@ -287,6 +286,15 @@ class _Proof:
             rows = json.loads((await self._node.run("ip", "-j", "neigh", "show")).output or "[]")
             return frozenset(str(row["dst"]) for row in rows if {"FAILED", "INCOMPLETE"} & set(row.get("state", ())))
         return frozenset()
+
+
+def _by_the_tunnel(node: Node) -> str | None:
+    """The neighbour at the other end of a node's tunnel; where none has an address there, the first."""
+    if node.speaker is None or not node.speaker.neighbors:
+        return None
+    block = ip_interface(node.tunnel.address).network if node.tunnel is not None else None
+    inside = [each.name for each in node.speaker.neighbors if block is not None and ip_address(each.address) in block]
+    return (inside or [node.speaker.neighbors[0].name])[0]
 
 
 def _error(fields: Mapping[str, Any] | None) -> str | None:

@@ -14,7 +14,7 @@ from typing import Any
 from harness.asa.config import AsaConfig, Key, Kind, Unknown
 from harness.asa.read import read
 from harness.asa.running import Running, running
-from harness.cloud.resources import Estate
+from harness.cloud.ends import Sided
 from harness.device_check import Unreadable, belonging_to, text_of
 from harness.peer_config import Peer
 from harness.plan import Plan
@@ -89,25 +89,33 @@ class Verdict:
 _WORDS: Mapping[bool | None, str] = {True: "ok", False: "failed", None: "not reached"}
 
 
-def candidates(estate: Estate, files: Iterable[Path], connection: str | None = None) -> tuple[Candidate, ...]:
+def candidates(estate: Sided, files: Iterable[Path], connection: str | None = None) -> tuple[Candidate, ...]:
     """The files with the connections their tunnels lead to, or the named one. Raises Unreadable, NoPeer."""
     found: dict[str, Candidate] = {}
     for file in files:
-        text = text_of(file)
-        candidate = candidate_of(estate, text, file, connection)
-        if candidate.node in found:
-            raise Unreadable(
-                f"{file} and {found[candidate.node].file} both stand for {candidate.node}; give one of them"
-            )
-        found[candidate.node] = candidate
+        for candidate in candidates_of(estate, text_of(file), file, connection):
+            if candidate.node in found:
+                raise Unreadable(
+                    f"{file} and {found[candidate.node].file} both stand for {candidate.node}; give one of them"
+                )
+            found[candidate.node] = candidate
     return tuple(found.values())
 
 
-def candidate_of(estate: Estate, text: str, file: Path, connection: str | None = None) -> Candidate:
-    """One text with its connection. Raises NoPeer."""
+def candidates_of(estate: Sided, text: str, file: Path, connection: str | None = None) -> tuple[Candidate, ...]:
+    """One text with its connection; twice, where it has both tunnels of one. Raises NoPeer."""
     config = read(text)
-    peer = belonging_to(estate, config, connection)
-    return Candidate(file, peer, config, running(config, peer.connection.gateway_address), text)
+    # What was not understood is listed once for the text.
+    return tuple(
+        Candidate(
+            file,
+            peer,
+            config if n == 0 else replace(config, unknown=()),
+            running(config, peer.connection.gateway_address),
+            text,
+        )
+        for n, peer in enumerate(belonging_to(estate, config, connection))
+    )
 
 
 def verdict(candidate: Candidate, facts: Facts) -> Verdict:

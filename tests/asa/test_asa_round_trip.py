@@ -43,7 +43,7 @@ LIFETIMES = st.integers(120, 2147483647)
 @example(":")
 @example("key>")
 def test_every_legal_key(key: str) -> None:
-    text = render(replace(DEVICE, key=key), CENTRE.lan)
+    text = render([replace(DEVICE, key=key)], CENTRE.lan)
     config = read(text)
     assert not config.unknown
     found = read_device(config, "gw1")
@@ -57,7 +57,7 @@ def test_every_legal_key(key: str) -> None:
 @example("esp.lifetime")
 def test_what_is_shown_does_not_depend_on_the_key(key: str) -> None:
     def shown(of: str) -> str:
-        config = read(render(replace(DEVICE, key=of), CENTRE.lan))
+        config = read(render([replace(DEVICE, key=of)], CENTRE.lan))
         return repr(
             (config.sections, config.unknown, read_device(config, "gw1").lines, read_device(config, "gw1").keys)
         )
@@ -80,11 +80,11 @@ def test_every_device(ike: Ike, esp: Esp, asn: int, cloud: int, hops: int, netwo
     device = replace(
         DEVICE, ike=ike, esp=esp, asn=asn, neighbor_asn=cloud, ebgp_multihop=hops, networks=tuple(networks)
     )
-    config = read(render(device, CENTRE.lan))
+    config = read(render([device], CENTRE.lan))
     assert not config.unknown
     assert read_device(config, device.name).device == device
 
 
 def test_a_word_that_no_asa_has_is_refused() -> None:
     with pytest.raises(NotRendered, match="sm4"):
-        render(replace(DEVICE, ike=Ike(encryption="sm4")), CENTRE.lan)
+        render([replace(DEVICE, ike=Ike(encryption="sm4"))], CENTRE.lan)

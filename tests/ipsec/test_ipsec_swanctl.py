@@ -50,7 +50,10 @@ async def test_a_key_of_the_rendered_file_is_the_key_of_vici(stage: Stage) -> No
     file = stage.directory / "peer.conf"
     try:
         for key in KEYS:
-            peer_config.save(swanctl.render(tunnel(DEVICE, key=key), "vpn1"), file)
+            text = swanctl.render(tunnel(DEVICE, key=key), "vpn1")
+            assert "start_action = start" in text
+            # The cloud alone begins: of two that do, one is told that the other was first.
+            peer_config.save(text.replace("start_action = start", "start_action = none"), file)
             uri = f"unix://{stage.device.directory / 'vici'}"
             for action in ("--load-creds", "--load-conns"):
                 words = [

@@ -12,7 +12,7 @@ from harness.asa.running import running
 from harness.proving.blame import blame
 from harness.proving.facts import End, Facts, Session, plain, proposal
 from harness.proving.graft import graft
-from harness.proving.verdict import candidate_of, verdict
+from harness.proving.verdict import candidates_of, verdict
 from labs.document import asa as document
 from labs.mutations import mutations
 from topologies import ipsec_ecmp
@@ -134,7 +134,7 @@ def test_every_mutation_makes_a_plan_and_shows_no_key(number: int) -> None:
 @pytest.mark.parametrize("wrong", ["two words", "0 two words", 'quo"te'])
 def test_a_key_that_is_none_is_not_quoted(wrong: str) -> None:
     text = TEXT.replace("fddsFF123****", wrong)
-    candidate = candidate_of(ipsec_ecmp.estate(), text, Path("gw1.txt"))
+    (candidate,) = candidates_of(ipsec_ecmp.estate(), text, Path("gw1.txt"))
     shown = verdict(candidate, Facts()).to_text()
     assert "gw1.txt:27" in shown
     assert "pre-shared" in shown
