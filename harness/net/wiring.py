@@ -1,7 +1,7 @@
 """The queue between Mininet's calls, which come one by one, and the kernel, which is fast when asked in batches.
 
-While a network is being built, links and settings are collected here and sent together: links first, then one transaction a
-namespace, then one question for each new interface. Outside of a build each call is carried out before it returns, and
+While a network is being built, links and settings are collected here and sent together: links first, some at a time, then one
+transaction a namespace, then one question for each new interface. Outside of a build each call is carried out before it returns, and
 anything that needs the network to be as described (a command in a node) flushes first. It knows namespaces only by a route
 socket and a name, nothing of Mininet.
 """
@@ -15,12 +15,16 @@ from typing import Protocol
 from harness.net.netlink import NetlinkError
 from harness.net.rtnl import Request, Rtnl, link_get
 
+_LINKS_AT_ONCE = 32  # made while the next ones are being described
+
 
 class Wired(Protocol):
     """A node as the wiring sees it."""
 
     name: str
-    rtnl: Rtnl
+
+    @property
+    def rtnl(self) -> Rtnl: ...
 
 
 class Wiring:
@@ -31,24 +35,30 @@ class Wiring:
         self._settings: dict[Wired, list[Request]] = {}
         self._raised: dict[Wired, list[Request]] = {}
         self._deferring = 0
+        self._collected = 0
 
     @contextlib.contextmanager
     def deferred(self) -> Iterator[None]:
         """Collects until the end of the block, then flushes; when the block fails, what was collected is dropped."""
         self._deferring += 1
         try:
-            yield
+            try:
+                yield
+            finally:
+                self._deferring -= 1
+            self._ready()
         except BaseException:
-            self._deferring -= 1
             for queue in (self._links, self._settings, self._raised):
                 queue.clear()
+            self._collected = 0
             raise
-        self._deferring -= 1
-        self._ready()
 
     def link(self, node: Wired, request: Request) -> None:
         """A link to make from ``node``'s namespace, before any setting."""
         self._links.setdefault(node, []).append(request)
+        self._collected += 1
+        if self._collected >= _LINKS_AT_ONCE:
+            self._send("_links")
 
     def set(self, node: Wired, *requests: Request) -> None:
         """Settings inside ``node``: addresses, routes, interfaces up and down."""
@@ -68,11 +78,17 @@ class Wiring:
     def flush(self) -> None:
         """Sends everything. Raises NetlinkError for the first refusal, naming the node and what was asked."""
         for name in ("_links", "_settings", "_raised"):
-            queue: dict[Wired, list[Request]] = getattr(self, name)
-            if queue:
-                setattr(self, name, {})
-                for node, requests in queue.items():
-                    try:
-                        node.rtnl.transact(requests)
-                    except NetlinkError as error:
-                        raise NetlinkError(f"node {node.name}: {error.what}", error.errno or 0, error.remark) from None
+            self._send(name)
+
+    def _send(self, name: str) -> None:
+        queue: dict[Wired, list[Request]] = getattr(self, name)
+        if not queue:
+            return
+        setattr(self, name, {})
+        if name == "_links":
+            self._collected = 0
+        for node, requests in queue.items():
+            try:
+                node.rtnl.transact(requests)
+            except NetlinkError as error:
+                raise NetlinkError(f"node {node.name}: {error.what}", error.errno or 0, error.remark) from None
