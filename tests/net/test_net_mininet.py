@@ -80,7 +80,9 @@ def test_a_shell_gets_what_mininets_has() -> None:
     """Octet 3 interrupts; background jobs end with the node."""
     net = LabNet(Star(1))
     h0 = net["h0"]
-    h0.sendCmd("sleep 1000")
+    # bash itself loses an interrupt that comes while it forks: the program has to speak first.
+    h0.sendCmd("sh -c 'echo started; exec sleep 1000'")
+    assert "started" in h0.monitor()
     h0.sendInt()
     h0.waitOutput()
     h0.cmd("sleep 1000 &")
