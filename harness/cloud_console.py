@@ -104,7 +104,7 @@ class VbrConsole:
         """Carries out one change and returns its moment (CLOCK_MONOTONIC). Raises Refused; then nothing is changed."""
         async with self._one_at_a_time:
             after = act(self.estate)
-            plan = compile_vbr_estate(after)
+            plan = compile_vbr_estate(after).impaired_as(self.lab.plan)
             self._changed(after)
             self.moment = await self.lab.apply(plan)
             self.estate = after

@@ -1,7 +1,8 @@
 """The prompt inside a running lab: Mininet's command line, with the words of a router's.
 
-``gw1 ip route`` runs a command in a node, ``link gw1 internet down`` cuts a cable, both as in Mininet. Added here:
-``NODE show bgp`` (also ``summary``, ``neighbors``, ``fib``, ``sa``, ``tunnel``), ``tables``, ``refused``, ``events``.
+``gw1 ip route`` runs a command in a node, ``link gw1 internet down`` cuts a cable, both as in Mininet. Added here: ``link gw1 internet
+delay 40ms loss 1%``, ``NODE show bgp`` (also ``summary``, ``neighbors``, ``fib``, ``sa``, ``tunnel``), ``tables``, ``refused``,
+``events``.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import sys
 from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any
 
+from harness import links
 from harness.bgp import render
 from harness.control import ControlError, call
 from harness.net.stock import CLI
@@ -40,6 +42,9 @@ SHOWN: dict[str, tuple[str, str, Callable[..., str]]] = {
 HELP = f"""A line that begins with a node's name runs in that node: NODE ip route. Names of nodes in it become their addresses.
   NODE show WORD     asks its daemon; WORD is {", ".join(SHOWN)}
   link A B up|down   mends or cuts the cable between two nodes
+  link A B delay 40ms jitter 5ms loss 1% rate 10mbit
+                     makes each direction so; what is not named stays, none takes a value away. link A -> B: what A sends
+  link A B clear     as the lab began; link A B alone says how it is
   refused            what the security groups of the instances let not in, and why
   tables             the route tables of the console, read from the running nodes
   events [N]         the last events of the lab
@@ -82,6 +87,14 @@ class Console(CLI):  # type: ignore[misc]
         else:
             super().default(line)
 
+    def do_link(self, line: str) -> None:
+        """link A B up|down, link A B delay 40ms jitter 5ms loss 1% rate 10mbit, link A -> B ..., link A B clear, link A B"""
+        words = line.split()
+        if len(words) == 3 and words[2] in ("up", "down"):
+            super().do_link(line)
+        else:
+            self.stdout.write(self._run_in_lab(_link(self.lab, words)) + "\n")
+
     def do_tables(self, line: str) -> None:  # noqa: ARG002 (cmd.Cmd's signature)
         """tables: the route tables of the console, read from the running nodes."""
         self.stdout.write(self.tables() + "\n")
@@ -100,6 +113,10 @@ class Console(CLI):  # type: ignore[misc]
     def tables(self) -> str:
         """The text of ``tables``."""
         return "\n\n".join(table.text() for table in self._run_in_lab(self.lab.route_tables()))
+
+
+async def _link(lab: Lab, words: list[str]) -> str:
+    return links.command(lab, words)
 
 
 def show(lab: Lab, node: str, word: str, *, color: bool = False) -> str:

@@ -18,11 +18,13 @@ from collections.abc import Awaitable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
+from harness import links
 from harness.cloud.status import PeerStatus, peer_status
 from harness.control import ControlError
 from harness.daemon import Daemon, write_private
 from harness.daemons.features import Feature
 from harness.daemons.kinds import OURS_ALONE
+from harness.impairment import Given
 from harness.instruments import Capture, flight_recorder, start
 from harness.ipsec.settings import Settings
 from harness.ipsec.strongswan import DataPlane
@@ -116,7 +118,9 @@ class Lab:
         if not sandbox.inside():
             raise sandbox.NotInside("a lab runs in the sandbox only; start it by vbrlab up or pytest")
         began = time.monotonic()
-        chosen(plan, speakers)  # refused before anything is built
+        # Both are refused before anything is built.
+        chosen(plan, speakers)
+        links.refuse_impossible(plan)
         net = LabNet(PlanTopo(plan), seed=seed)  # builds it too, as Mininet does
         lab = cls(plan, net, zygote, archive, speakers)
         lab.stages.append(Stage("namespaces, links, addresses, routes", began, time.monotonic()))
@@ -304,6 +308,14 @@ class Lab:
         self.stream.add(a, "lab", "link", {"peer": b, "up": up}, at)
         return at
 
+    def impair(self, a: str, b: str, *, one_way: bool = False, **given: Given | None) -> float:
+        """Makes a link late, lossy or slow: ``lab.impair("gw1", "internet", delay="40ms", loss=1)``; see :mod:`harness.links`."""
+        return links.impair(self, a, b, given, one_way=one_way)
+
+    def clear(self, a: str, b: str, *, one_way: bool = False) -> float:
+        """Makes the links between two nodes again as the plan has them. Returns when."""
+        return links.clear(self, a, b, one_way=one_way)
+
     async def apply(self, plan: Plan) -> float:
         """Turns the running lab into ``plan`` by the difference: new links, routes, filters, neighbours and networks.
 
@@ -316,10 +328,13 @@ class Lab:
         known = {change.name for change in changes if change.kind == "node" and None in (change.old, change.new)}
         if known:
             raise ValueError(f"lab {plan.name}: {', '.join(known)} would come or go; start another lab for that")
+        links.refuse_impossible(plan)
         self.plan = plan
         for change in changes:
             if isinstance(change.new, Link) and change.old is None:
                 self.net.addLink(change.new.a.node, change.new.b.node, **link_parameters(change.new))
+            elif links.only_impaired(change):
+                links.follow(self, change)
             elif change.kind == "link":
                 raise ValueError(f"lab {plan.name}: link {change.name} would change or go; cut it by set_link")
         for change in changes:

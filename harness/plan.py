@@ -4,8 +4,8 @@ Nodes, links, addresses and the configuration of every daemon, with no trace of 
 from cloud resources (``harness.cloud``) and built by ``harness.lab``; it survives a trip through JSON unchanged, so that it
 can be stored beside a report, compared (:func:`diff`) and built again elsewhere.
 
-This module does no I/O and imports nothing of the project. Addresses are strings in their usual text form ("10.0.0.1/24"),
-checked for syntax when the plan is made; times are seconds; bandwidth is Mbit/s.
+This module does no I/O. Addresses are strings in their usual text form ("10.0.0.1/24"),
+checked for syntax when the plan is made; times are seconds.
 """
 
 from __future__ import annotations
@@ -19,6 +19,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Literal
+
+from harness.impairment import CLEAR, Given, Impairment, changed
 
 
 class PlanError(ValueError):
@@ -289,7 +291,8 @@ class Node:
 class End:
     """One end of a link: the interface as the node sees it.
 
-    ``shared``: other nodes may have the same addresses, as those do that together stand for one device.
+    ``shared``: other nodes may have the same addresses, as those do that together stand for one device. ``impairment`` is of what
+    leaves by this end.
     """
 
     node: str
@@ -297,6 +300,7 @@ class End:
     addresses: tuple[str, ...] = ()
     mtu: int | None = None
     shared: bool = False
+    impairment: Impairment = CLEAR
 
 
 @dataclass(frozen=True, slots=True)
@@ -306,7 +310,6 @@ class Link:
     a: End
     b: End
     name: str = ""
-    bandwidth: float | None = None
 
     def ends(self) -> tuple[End, End]:
         return (self.a, self.b)
@@ -345,6 +348,36 @@ class Plan:
                 if (end.node, end.interface) == (node, interface):
                     return other
         raise PlanError(f"plan {self.name}: {node} has no interface {interface!r}")
+
+    def impaired(self, a: str, b: str, *, one_way: bool = False, **given: Given | None) -> Plan:
+        """This plan with the links between two nodes changed: ``plan.impaired("gw1", "internet", delay="40ms", loss=1)``.
+
+        Both directions, or what ``a`` sends; values as of :func:`harness.impairment.changed`. Raises PlanError where no link is,
+        ImpairmentError for a value.
+        """
+        sends = {(self[a].name, self[b].name)} | (set() if one_way else {(b, a)})
+        if not any({link.a.node, link.b.node} == {a, b} for link in self.links):
+            there = dict.fromkeys(self.peer_of(a, end.interface).node for end, _ in self.interfaces(a))
+            raise PlanError(
+                f"plan {self.name}: no link between {a} and {b}; {a} has links to {', '.join(there) or 'none'}"
+            )
+
+        def made(end: End, other: End) -> End:
+            changes = (end.node, other.node) in sends
+            return dataclasses.replace(end, impairment=changed(end.impairment, given)) if changes else end
+
+        links = tuple(dataclasses.replace(each, a=made(each.a, each.b), b=made(each.b, each.a)) for each in self.links)
+        return dataclasses.replace(self, links=links)
+
+    def impaired_as(self, other: Plan) -> Plan:
+        """This plan with the impairments of ``other``, where it has the same interfaces."""
+        known = {(end.node, end.interface): end.impairment for link in other.links for end in link.ends()}
+
+        def made(end: End) -> End:
+            return dataclasses.replace(end, impairment=known.get((end.node, end.interface), end.impairment))
+
+        links = tuple(dataclasses.replace(each, a=made(each.a), b=made(each.b)) for each in self.links)
+        return dataclasses.replace(self, links=links)
 
     def to_json(self) -> str:
         return json.dumps(dataclasses.asdict(self), indent=1)

@@ -25,10 +25,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from harness.net import packet_filter, rtnl
+from harness.net import packet_filter, queues, rtnl
 from harness.net.namespace import Namespace, unshare
 from harness.net.netlink import Flag, NetlinkError, Request, acknowledgement, attribute, frames, nested, text, u32
-from harness.net.requests import IFINFO, TCMSG, Ifla, Rtm
+from harness.net.requests import IFINFO, Ifla, Rtm
 from harness.plan import FilterRule, PacketFilter
 
 Detail = dict[str, Any]
@@ -141,11 +141,6 @@ def _link(kind: str, *data: bytes) -> Request:
     return Request(f"add {kind} link", Rtm.NEWLINK, Flag.ACK | Flag.CREATE | Flag.EXCLUSIVE, body)
 
 
-def _queue(kind: str, options: bytes) -> Request:
-    body = TCMSG.pack(0, _LOOPBACK, 0, 0xFFFFFFFF, 0) + text(1, kind) + options
-    return Request(f"add {kind} queue", Rtm.NEWQDISC, Flag.ACK | Flag.CREATE | Flag.REPLACE, body)
-
-
 def _asks(*requests: Request) -> Callable[[], Detail]:
     def trial() -> Detail:
         with rtnl.Rtnl() as netlink:
@@ -159,9 +154,7 @@ bridge = _asks(_link("bridge"))
 dummy = _asks(_link("dummy"))
 vrf = _asks(_link("vrf", u32(1, 10)))
 xfrm_interface = _asks(_link("xfrm", u32(2, 1)))
-tbf = _asks(rtnl.token_bucket(_LOOPBACK, rate_mbit=10))
-htb = _asks(_queue("htb", nested(2, attribute(2, struct.pack("=5I", 3, 10, 0, 0, 0)))))
-netem = _asks(_queue("netem", attribute(2, struct.pack("=6I", 0, 1000, 0, 0, 0, 0))))
+tbf, netem = (_asks(queues.TRIALS[kind][0]) for kind in ("tbf", "netem"))
 
 
 def _nexthops(resilient: rtnl.Resilient | None) -> Detail:
@@ -365,7 +358,6 @@ TRIALS: dict[str, Callable[[], Detail]] = {
     "esp": esp,
     "xfrm-interface": xfrm_interface,
     "tbf": tbf,
-    "htb": htb,
     "netem": netem,
     "packet-filter": filters,
     "vrf": vrf,

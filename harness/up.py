@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 if TYPE_CHECKING:
     from harness.cloud.vbr import VbrEstate
     from harness.lab import Lab
+    from harness.net.zygote import Zygote
     from harness.plan import Plan
     from harness.proving.verdict import Candidate
     from harness.speakers import Wish
@@ -88,7 +89,6 @@ def up(
 
         zygote = Zygote.start(PRELOAD)
         import topologies
-        from harness.lab import Lab
 
         scenario = topologies.load(name)
         plan, estate = scenario.plan(), scenario.estate()
@@ -98,7 +98,9 @@ def up(
             plan = staged(plan, tuple(each.subject(plan) for each in devices))
     loop = Loop()
     with told.stage("lab", f"{len(plan.nodes)} nodes, {len(plan.links)} links, their daemons"):
-        lab = loop.run(Lab.start(plan, zygote, seed=seed, speakers=speakers))
+        lab = started(loop, plan, zygote, seed=seed, speakers=speakers)
+    if lab is None:
+        return 1
     told.stages += [(f"lab: {stage.name}", stage.end - stage.start) for stage in lab.stages]
     try:
         if devices and not _devices_work(lab, loop, told, devices, as_json):
@@ -119,6 +121,19 @@ def up(
     finally:
         loop.run(lab.stop())
         zygote.stop()
+
+
+def started(loop: Loop, plan: Plan, zygote: Zygote, *, seed: int, speakers: Sequence[Wish] = ()) -> Lab | None:
+    """The lab of a plan; None where this kernel cannot have it, which is then said, and the zygote stopped."""
+    from harness.lab import Lab
+    from harness.net.mininet import LabError
+
+    try:
+        return loop.run(Lab.start(plan, zygote, seed=seed, speakers=speakers))
+    except LabError as error:
+        zygote.stop()
+        sys.stderr.write(f"vbrlab: {error}\n")
+        return None
 
 
 def _devices_work(lab: Lab, loop: Loop, told: Told, devices: tuple[Candidate, ...], as_json: bool) -> bool:

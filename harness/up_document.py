@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from harness.node import addresses_of
 from harness.plan import Neighbor, Plan, Role
 from harness.stream import NotInTime
-from harness.up import Loop, Told, interact
+from harness.up import Loop, Told, interact, started
 
 if TYPE_CHECKING:
     from harness.cloud.document import Document
@@ -49,10 +49,11 @@ def up_document(
         from harness.lab import PRELOAD
 
         zygote = Zygote.start(PRELOAD)
-        from harness.lab import Lab
     loop = Loop()
     with told.stage("lab", f"{len(plan.nodes)} nodes, {len(plan.links)} links, their daemons"):
-        lab = loop.run(Lab.start(plan, zygote, seed=seed, speakers=speakers))
+        lab = started(loop, plan, zygote, seed=seed, speakers=speakers)
+    if lab is None:
+        return 1
     try:
         if any(node.tunnel is not None for node in plan.nodes):
             with told.stage("waiting for the last tunnel", "tunnels"):

@@ -29,8 +29,8 @@ WRONG: tuple[Any, ...] = (
 )  # fmt: skip
 
 
-def document(random: Random, *, most_peers: int = 3) -> Document:
-    """A document whose parts fit each other."""
+def document(random: Random, *, most_peers: int = 3, links: bool = False) -> Document:
+    """A document whose parts fit each other; with ``links`` the link to the VPC may be impaired, which not every kernel can."""
     ipv6 = random.random() < 0.3
     cen = random.random() < 0.15
     vbr: Document = {"name": random.choice(("vbr", "vbr-hangzhou", "V.b_r-1", "vbr-hangzhou-production-line-001"))}
@@ -83,6 +83,8 @@ def document(random: Random, *, most_peers: int = 3) -> Document:
         _write_circuits(random, vbr)
     if random.random() < 0.3:
         vbr["data_centres"] = [_data_centre(random, vbr)]
+    if links and not cen and random.random() < 0.3:
+        vbr["links"] = [_link(random, vbr)]
     return {"vbr": vbr}
 
 
@@ -135,6 +137,17 @@ def _group(random: Random, vbr: Document, number: int) -> Document:
     if "account" in vbr and "ecr" not in vbr:
         _maybe(random, group, "local_asn", random.choice(ECR_ASNS))
     return group
+
+
+def _link(random: Random, vbr: Document) -> Document:
+    link: Document = {"between": [vbr["name"], vbr.get("vpc", {}).get("name", "vpc")]}
+    _maybe(random, link, "one_way", True)
+    _maybe(random, link, "delay", random.choice(("40ms", 40, "1.5s", 40.5)))
+    if "delay" in link:
+        _maybe(random, link, "jitter", random.choice(("5ms", 5, "none")))
+    _maybe(random, link, "loss", random.choice(("1%", 1, 0.5, 100)))
+    _maybe(random, link, "rate", random.choice(("10mbit", 10, "1gbit", "none")))
+    return link
 
 
 def _peer(random: Random, group: str, ip: str) -> Document:

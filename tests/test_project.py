@@ -29,23 +29,24 @@ MININET = tuple(f"harness.net.{door}" for door in ("mininet", "mn_command", "pla
 SPEAKER_MAY = ("harness.control", *NETLINK)
 
 MAY_IMPORT: dict[str, tuple[str, ...]] = {
-    "harness.plan": (),
+    "harness.impairment": (),
+    "harness.plan": ("harness.impairment",),
     "harness.control": (),
     "harness.stream": (),
     "harness.tables": (),
-    "harness.cloud": ("harness.plan",),
+    "harness.cloud": ("harness.plan", "harness.impairment"),
     "harness.alerts": ("harness.cloud", "harness.control"),
     "harness.asa": ("harness.cloud", "harness.plan"),
     "harness.bgp": (*SPEAKER_MAY, "harness.bfd"),
     "harness.bfd": (),
-    "harness.net": ("harness.plan",),
+    "harness.net": ("harness.plan", "harness.impairment"),
     "harness.ipsec": ("harness.net", "harness.plan", "harness.control", "harness.probe"),
     "harness.capture": ("harness.net", "harness.control"),
     "harness.sequence": ("harness.bgp", "harness.capture"),
     "harness.traffic": ("harness.net", "harness.capture", "harness.control"),
     "harness.daemons": ("harness.net", "harness.control", "harness.bgp"),
     "harness.vm": (),
-    "topologies": ("harness.cloud", "harness.plan", *MININET),
+    "topologies": ("harness.cloud", "harness.plan", "harness.impairment", *MININET),
     "reports": (),
     "labs": ("harness", "topologies", "reports.model"),
     "labs.document": ("harness.tables",),
@@ -56,6 +57,7 @@ COMPOSERS = ("harness", "topologies", "reports")
 """What a module outside those rooms (lab, plugin, command, benchmarks) may import: all but the labs, the tests and the benchmarks."""
 
 PURE = (
+    "harness.impairment",
     "harness.plan",
     "harness.cloud",
     "harness.asa",

@@ -22,6 +22,7 @@ from harness.cloud.build_data_centre import (
 from harness.cloud.resources import DataCentre, Estate, IpsecConnection, TransitRouter, Vpc
 from harness.cloud.rules import VPC_CUSTOM_ROUTES, require_valid
 from harness.cloud.sites import attach_instances
+from harness.impairment import Impairment
 from harness.plan import End, Link, Neighbor, Node, Plan, Role, Route, RoutingTable, Rule, Speaker
 
 #: Addresses of the links inside the cloud (RFC 2544). They are wiring, not routes of any documented table.
@@ -55,9 +56,10 @@ def compile_estate(estate: Estate) -> Plan:
         _transit_router(estate, router, wiring, nodes)
     for inter in estate.inter_region_connections:
         a, b = inter.transit_routers
-        near = End(a, _region_port(estate, b), (f"{wiring.of(inter.name, a)}/30",))
-        far = End(b, _region_port(estate, a), (f"{wiring.of(inter.name, b)}/30",))
-        links.append(Link(near, far, name=inter.name, bandwidth=inter.bandwidth))
+        paid = Impairment(rate_mbit=inter.bandwidth)
+        near = End(a, _region_port(estate, b), (f"{wiring.of(inter.name, a)}/30",), impairment=paid)
+        far = End(b, _region_port(estate, a), (f"{wiring.of(inter.name, b)}/30",), impairment=paid)
+        links.append(Link(near, far, name=inter.name))
     for vpc in estate.vpcs:
         _vpc(estate, vpc, wiring, nodes, links)
     return Plan(estate.name, estate.title, tuple(nodes), tuple(links))

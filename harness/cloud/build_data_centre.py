@@ -17,6 +17,9 @@ from harness.plan import End, Link, Neighbor, Node, Role, Route, RoutingTable, R
 #: Where the provider's routers answer towards the cloud's gateways (RFC 5737).
 PROVIDER_CLOUD_SIDE = "192.0.2.254"
 
+#: ASN of a data centre that has no device to say another: that of the documents' devices (ECMP-5).
+DEVICE_ASN = 65530
+
 _MULTIPATH = 8
 _NO_NETWORKS = (Rule("deny", local=True),)
 
@@ -42,15 +45,20 @@ def attach_data_centre(
         )
         for device in centre.devices
     )
-    speaker = Speaker(
-        router_asn(centre),
-        bgp_identifier(inner),
-        neighbors,
-        multipath=_MULTIPATH,
-        multipath_ibgp=_MULTIPATH,
-        hold_time=timers.hold_time,
-        connect_retry_time=timers.connect_retry_time,
-        idle_hold_time=timers.idle_hold_time,
+    # With no device yet it has nobody to speak to.
+    speaker = (
+        None
+        if not centre.devices
+        else Speaker(
+            router_asn(centre),
+            bgp_identifier(inner),
+            neighbors,
+            multipath=_MULTIPATH,
+            multipath_ibgp=_MULTIPATH,
+            hold_time=timers.hold_time,
+            connect_retry_time=timers.connect_retry_time,
+            idle_hold_time=timers.idle_hold_time,
+        )
     )
     nodes.append(Node(router, Role.ROUTER, "Data-centre router", "Data centre", forwarding=True, speaker=speaker))
     nodes.append(Node(lan, Role.SWITCH, f"LAN {centre.lan}", "Data centre"))
@@ -63,8 +71,10 @@ def attach_data_centre(
 
 
 def router_asn(centre: DataCentre) -> int:
-    """The ASN that the data centre's router speaks as."""
-    return centre.devices[0].asn if centre.asn is None else centre.asn
+    """The ASN that the data centre's router speaks as: its own, else its devices', and with none there yet the document's."""
+    if centre.asn is not None:
+        return centre.asn
+    return centre.devices[0].asn if centre.devices else DEVICE_ASN
 
 
 def _device(centre: DataCentre, device: GatewayDevice, timers: Timers, session: Session) -> Node:

@@ -7,7 +7,8 @@ A document has exactly one top key, which says what it describes; :class:`Kind` 
     document.findings      # every one, errors first, each with its place
     document.plan()        # raises Refused where there is an error
 
-Shape errors (YAML-1 to YAML-6 of ``document_tree``) hide the kind's own rules: those need resources to judge.
+Shape errors (YAML-1 to YAML-6 of ``document_tree``) hide the kind's own rules: those need resources to judge. Their errors hide what is
+wrong with ``links`` (YAML-7): that needs a plan.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from typing import Any, Generic, TypeVar
 
 from pydantic import ValidationError
 
+from harness.cloud.document_links import impaired, links_of
 from harness.cloud.document_shape import Form, shape_findings
 from harness.cloud.document_tree import Path, Tree, parse
 from harness.cloud.findings import Finding, Place, Severity, refuse_errors
@@ -72,6 +74,7 @@ class Document:
     kind: Kind[Any, Any] | None
     estate: Any
     findings: tuple[Finding, ...]
+    form: Form | None = None
 
     @property
     def errors(self) -> tuple[Finding, ...]:
@@ -86,7 +89,7 @@ class Document:
         refuse_errors(list(self.findings))
         assert self.kind is not None
         plan: Plan = self.kind.plan(self.estate)
-        return plan
+        return plan if self.form is None else impaired(plan, self.form)[0]
 
 
 def read(text: str, kinds: Mapping[str, Kind[Any, Any]]) -> Document:
@@ -114,7 +117,10 @@ def read(text: str, kinds: Mapping[str, Kind[Any, Any]]) -> Document:
         replace(finding, place=_written(finding, built, kind, tree))
         for finding in (*built.findings, *kind.rules(built.estate))
     ]
-    return Document(kind, built.estate, tuple(_in_order(judged)))
+    if next(links_of(form), None) is not None and not any(each.severity is Severity.ERROR for each in judged):
+        found_on_links = impaired(kind.plan(built.estate), form)[1]
+        judged += [replace(finding, place=tree.place((name, *path))) for path, finding in found_on_links]
+    return Document(kind, built.estate, tuple(_in_order(judged)), form)
 
 
 def schema(kinds: Iterable[Kind[Any, Any]]) -> dict[str, Any]:

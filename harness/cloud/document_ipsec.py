@@ -13,6 +13,7 @@ from pydantic import Field
 
 from harness.cloud.build import compile_estate
 from harness.cloud.document import Built, Kind
+from harness.cloud.document_links import LinkedForm
 from harness.cloud.document_shape import Form
 from harness.cloud.document_tree import Path
 from harness.cloud.document_tunnel_forms import (
@@ -100,7 +101,7 @@ class ConnectionForm(Form):
     ipsec: IpsecForm = Field(IpsecForm(), description="IPsec configuration")
 
 
-class EcmpForm(Form):
+class EcmpForm(LinkedForm):
     """IPsec connections of a transit router, the VPC behind it, and the data centre."""
 
     name: str = Field("ipsec", description="name of the lab")

@@ -14,7 +14,7 @@ from harness.cloud import document_vbr, document_vpn
 from harness.cloud.build_data_centre import router_asn
 from harness.cloud.build_resilience import compile_resilience
 from harness.cloud.document import Built, Kind
-from harness.cloud.document_shape import Form
+from harness.cloud.document_links import LinkedForm
 from harness.cloud.document_tree import Path
 from harness.cloud.document_vbr_forms import FIELDS, WORDS, VbrForm
 from harness.cloud.document_vpn import VpnForm
@@ -24,7 +24,7 @@ from harness.cloud.vbr import VbrEstate
 from harness.cloud.vpn import VpnEstate
 
 
-class ResilienceForm(Form):
+class ResilienceForm(LinkedForm):
     """A data centre by an Express Connect circuit and by a VPN gateway."""
 
     name: str = Field("resilience", description="name of the lab")

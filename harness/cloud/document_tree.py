@@ -38,6 +38,7 @@ FORM_RULES = {
     "YAML-4": "exactly one kind of document, and only keys that it has",
     "YAML-5": "every key that is required",
     "YAML-6": "values of the right type",
+    "YAML-7": "impaired links are links of the lab, and their values in the bounds",
 }
 
 LONGEST = 256 * 1024

@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, WithJsonSchema
 
 from harness.cloud.document_alerts import AlertsForm
+from harness.cloud.document_links import LinkedForm
 from harness.cloud.document_shape import Form
 from harness.cloud.resources import Region
 from harness.cloud.vbr import DEFAULT_ASN, DEFAULT_BFD_HOP_COUNT, PEERS_OF_A_VBR, ROUTE_QUOTA, Line
@@ -155,7 +156,7 @@ class TimersForm(Form):
     )
 
 
-class VbrForm(Form):
+class VbrForm(LinkedForm):
     """A virtual border router, its data centres, and the VPC behind it."""
 
     name: str = Field("vbr", description="name of the VBR, and of its node")

@@ -14,6 +14,7 @@ from pydantic import Field
 
 from harness.cloud.build_vpn import compile_vpn_estate
 from harness.cloud.document import Built, Kind
+from harness.cloud.document_links import LinkedForm
 from harness.cloud.document_shape import Form
 from harness.cloud.document_tree import Path
 from harness.cloud.document_tunnel_forms import (
@@ -131,7 +132,7 @@ class ConnectionForm(Form):
     tunnels: list[TunnelForm] = Field(description="one, or primary and secondary", max_length=4)
 
 
-class VpnForm(Form):
+class VpnForm(LinkedForm):
     """VPN gateways with their IPsec connections, the VPCs behind them, and the data centre."""
 
     name: str = Field("vpn", description="name of the lab")

@@ -9,9 +9,11 @@ Source of the API: mininet.link.
 from __future__ import annotations
 
 import ipaddress
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from harness.net import rtnl
+from harness.impairment import CLEAR, Given, Impairment, ImpairmentError, changed
+from harness.net import queues, rtnl
 from harness.net.records import LinkInfo
 from harness.net.rtnl import Network
 from harness.net.stock import Intf, Link
@@ -20,7 +22,8 @@ if TYPE_CHECKING:
     from harness.net.lab_node import LabNode
 
 
-_NETEM = ("delay", "jitter", "loss", "max_queue_size")
+#: TCLink's parameters that are queues of another kind than ours.
+_FOREIGN = ("max_queue_size", "use_hfsc", "enable_ecn", "enable_red")
 
 
 class LabError(Exception):
@@ -28,7 +31,10 @@ class LabError(Exception):
 
 
 class LabIntf(Intf):  # type: ignore[misc]
-    """An interface. Parameters beyond Mininet's: ``addresses`` ("10.0.0.1/24"), ``mtu`` (octets), ``bw`` (Mbit/s)."""
+    """An interface. Parameters beyond Mininet's: ``addresses`` ("10.0.0.1/24"), ``mtu`` (octets), ``impairment``.
+
+    TCLink's are here too: ``bw`` (Mbit/s), ``delay`` and ``jitter`` ("5ms"), ``loss`` (percent), each of what this end sends.
+    """
 
     node: LabNode
     name: str
@@ -39,6 +45,7 @@ class LabIntf(Intf):  # type: ignore[misc]
     def __init__(self, name: str, node: LabNode, link: LabLink, **params: Any) -> None:
         self.ifindex = link.take_index()
         self.addresses: list[str] = []
+        self.impairment = CLEAR
         super().__init__(name, node=node, link=link, **params)
 
     def config(
@@ -49,14 +56,18 @@ class LabIntf(Intf):  # type: ignore[misc]
         up: bool = True,
         addresses: tuple[str, ...] = (),
         mtu: int | None = None,
-        bw: float | None = None,
+        impairment: Impairment = CLEAR,
+        bw: Given | None = None,
+        delay: Given | None = None,
+        jitter: Given | None = None,
+        loss: Given | None = None,
         **params: Any,
     ) -> dict[str, Any]:
-        """Sets the interface. Raises LabError for TCLink's parameters that need netem."""
-        if beyond := [key for key in _NETEM if params.get(key)]:
+        """Sets the interface. Raises LabError for TCLink's parameters that are not here, and as :meth:`considered` does."""
+        if beyond := [key for key in _FOREIGN if params.get(key)]:
             raise LabError(
-                f"node {self.node.name}: interface {self.name}: {', '.join(beyond)}: LabLink limits bandwidth (bw) only; "
-                "run tc in the node for the rest"
+                f"{self._words()}: {', '.join(beyond)}: a link here has bw, delay, jitter and loss, and a queue of 50 ms at its bw; "
+                "leave it out, or run tc in the node"
             )
         results: dict[str, Any] = {}
         self.setParam(results, "setMAC", mac=mac)
@@ -64,13 +75,33 @@ class LabIntf(Intf):  # type: ignore[misc]
             self._set(rtnl.link_set(self.ifindex, up=True if up else None, mtu=mtu))
         if up:
             self.node.wiring.raised(self.node, self.ifindex)
-        if bw is not None:
-            self._set(rtnl.token_bucket(self.ifindex, rate_mbit=bw))
+        given = {"delay": delay, "jitter": jitter, "loss": loss, "rate": bw}
+        self.impair(self.considered(impairment or self.impairment, given))
         self.setParam(results, "setIP", ip=ip)
         for address in addresses:
             self.add_address(address)
         self.setParam(results, "ifconfig", ifconfig=ifconfig)
         return results
+
+    def considered(self, before: Impairment, given: Mapping[str, Given | None]) -> Impairment:
+        """``before`` with what is ``given`` changed (:func:`harness.impairment.changed`), for :meth:`impair`. Raises LabError for a
+        value out of bounds or a queue that the kernel lacks."""
+        try:
+            wanted = changed(before, given)
+        except ImpairmentError as error:
+            raise LabError(f"{self._words()}: {error}") from None
+        if wanted != self.impairment and (why := queues.refusal(wanted)) is not None:
+            raise LabError(f"{self._words()}: {why}")
+        return wanted
+
+    def impair(self, wanted: Impairment) -> None:
+        """Makes what this end sends late, lossy or slow."""
+        if wanted != self.impairment:
+            before, self.impairment = self.impairment, wanted
+            self._set(*queues.requests(self.ifindex, before, wanted))
+
+    def _words(self) -> str:
+        return f"node {self.node.name}: interface {self.name}"
 
     def _set(self, *requests: rtnl.Request) -> None:
         self.node.wiring.set(self.node, *requests)

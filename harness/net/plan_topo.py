@@ -34,14 +34,8 @@ class PlanTopo(Topo):  # type: ignore[misc]
 def link_parameters(link: Link) -> dict[str, Any]:
     """Mininet's keyword arguments of ``addLink`` for a link of a plan."""
     a, b = link.ends()
-    rate = {} if link.bandwidth is None else {"bw": link.bandwidth}
-    return {
-        "intfName1": a.interface,
-        "intfName2": b.interface,
-        "params1": {**_end(a), **rate},
-        "params2": {**_end(b), **rate},
-    }
+    return {"intfName1": a.interface, "intfName2": b.interface, "params1": _end(a), "params2": _end(b)}
 
 
 def _end(end: End) -> dict[str, Any]:
-    return {"addresses": end.addresses, "mtu": end.mtu}
+    return {"addresses": end.addresses, "mtu": end.mtu, "impairment": end.impairment}

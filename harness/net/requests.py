@@ -1,7 +1,7 @@
 """What we ask of the kernel's route family: pure functions from plain values to :class:`~harness.net.netlink.Request`.
 
-Nothing here opens a socket. The layouts are those of the kernel's ``uapi/linux/rtnetlink.h``, ``if_link.h``, ``nexthop.h`` and
-``pkt_sched.h``; RFC 3549 section 3 names the older half of them. IPv4 and IPv6 throughout.
+Nothing here opens a socket. The layouts are those of the kernel's ``uapi/linux/rtnetlink.h``, ``if_link.h`` and ``nexthop.h``;
+queues are ``qdisc``'s. RFC 3549 section 3 names the older half of them. IPv4 and IPv6 throughout.
 """
 
 from __future__ import annotations
@@ -59,6 +59,7 @@ class Rtm(IntEnum):
     GETNEIGH = 30
     NEWRULE = 32
     NEWQDISC = 36
+    DELQDISC = 37
     NEWNEXTHOP = 104
     DELNEXTHOP = 105
     GETNEXTHOP = 106
@@ -493,22 +494,3 @@ def nexthop_del(nhid: int) -> Request:
     """Deletes a nexthop object or group, its memberships, and the routes that used only it."""
     body = NHMSG.pack(socket.AF_UNSPEC, 0, 0, 0) + u32(Nha.ID, nhid)
     return Request(f"delete nexthop {nhid}", Rtm.DELNEXTHOP, Flag.ACK, body)
-
-
-_TC_ROOT = 0xFFFFFFFF
-_TBF_PARMS, _TBF_RATE64, _TBF_BURST = 1, 4, 6
-
-
-def token_bucket(ifindex: int, *, rate_mbit: float, burst: int = 15_000, latency_s: float = 0.05) -> Request:
-    """A root tbf qdisc: ``rate_mbit`` Mbit/s, ``burst`` octets, packets that would wait over ``latency_s`` are dropped."""
-    rate = round(rate_mbit * 1e6 / 8)
-    burst = max(burst, rate // 250)  # a timer tick of 4 ms must not starve the bucket
-    limit = round(rate * latency_s) + burst
-    low = min(rate, 0xFFFFFFFF)
-    ethernet = 1
-    ratespec = struct.pack("=BBHhHI", 0, ethernet, 0, 0, 0, low)
-    options = attribute(_TBF_PARMS, ratespec + bytes(12) + struct.pack("=III", limit, 0, 0)) + u32(_TBF_BURST, burst)
-    if rate > low:
-        options += attribute(_TBF_RATE64, struct.pack("=Q", rate))
-    body = TCMSG.pack(socket.AF_UNSPEC, ifindex, 0, _TC_ROOT, 0) + text(1, "tbf") + nested(2, options)
-    return Request(f"limit link {ifindex} to {rate_mbit} Mbit/s", Rtm.NEWQDISC, _REPLACE, body)

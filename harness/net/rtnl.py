@@ -33,6 +33,7 @@ from harness.net.netlink import (
     u32,
     unpack_u32,
 )
+from harness.net.qdisc import netem, no_queue, token_bucket
 from harness.net.records import AddressInfo, BucketInfo, LinkInfo, NeighbourInfo, NexthopInfo, RouteInfo
 from harness.net.requests import (
     Address,
@@ -57,7 +58,6 @@ from harness.net.requests import (
     route,
     route_del,
     rule,
-    token_bucket,
     veth,
 )
 from harness.net.route_encoder import RouteEncoder
@@ -88,9 +88,11 @@ __all__ = [
     "link_get",
     "link_set",
     "neighbour",
+    "netem",
     "nexthop",
     "nexthop_del",
     "nexthop_group",
+    "no_queue",
     "open_socket",
     "route",
     "route_del",

@@ -42,7 +42,7 @@ def _import_node() -> None:
 _import_node()
 
 from mininet.cli import CLI  # noqa: E402
-from mininet.link import Intf, Link  # noqa: E402
+from mininet.link import Intf, Link, TCLink  # noqa: E402
 from mininet.net import Mininet  # noqa: E402
 from mininet.node import Host, Node  # noqa: E402
 from mininet.topo import Topo  # noqa: E402
@@ -50,4 +50,4 @@ from mininet.topo import Topo  # noqa: E402
 # Else "dc1-client0 ping" would run "-client0 ping" in a node dc1: names of nodes may have a hyphen.
 CLI.identchars = CLI.identchars + "-"
 
-__all__ = ["CLI", "Host", "Intf", "Link", "Mininet", "Node", "Topo"]
+__all__ = ["CLI", "Host", "Intf", "Link", "Mininet", "Node", "TCLink", "Topo"]

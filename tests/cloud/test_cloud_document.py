@@ -11,6 +11,7 @@ from harness.cloud.document_kinds import KINDS
 from harness.cloud.document_tree import FORM_RULES, LONGEST, parse
 from harness.cloud.findings import Finding, Refused, Severity
 from harness.cloud.vbr import BgpPeer, Line, VbrEstate
+from harness.impairment import Impairment
 
 COMPACT = """\
 # the user's own
@@ -116,6 +117,21 @@ MALFORMED: dict[str, tuple[str, str, str, str]] = {
         "'protocol' is 'ipv4', not one of 'IPv4' or 'IPv6'",
     ),
     "an endless number": (f"vbr: {{ecr: {{asn: {'9' * 5000}}}}}\n", "YAML-6", "1:18", "a number of 5000 characters"),
+    "a link to nowhere": ("vbr: {links: [{between: [vbr, dc9]}]}\n", "YAML-7", "1:31", "'dc9' is no node of this lab"),
+    "a link that is none": ("vbr: {links: [{between: [vbr, ecs]}]}\n", "YAML-7", "1:25", "no link joins the two"),
+    "a link with one end": ("vbr: {links: [{between: [vbr]}]}\n", "YAML-6", "1:25", "at least 2 items"),
+    "a delay that is none": (
+        "vbr: {links: [{between: [vbr, vpc], delay: soon}]}\n",
+        "YAML-7",
+        "1:44",
+        "delay 'soon' is no number with one of the units us, ms, s",
+    ),
+    "more jitter than delay": (
+        "vbr: {links: [{between: [vbr, vpc], delay: 4ms, jitter: 5ms}]}\n",
+        "YAML-7",
+        "1:57",
+        "a jitter of 5 ms is not in 0 to the delay, 4 ms",
+    ),
     "bfd as text": (
         "vbr: {groups: [{name: g, peer_asn: 1}], peers: [{group: g, ip: 10.1.1.2, bfd: on}]}\n",
         "YAML-6",
@@ -133,6 +149,44 @@ def test_a_malformed_document_is_one_finding_at_its_place(case: str) -> None:
     assert (finding.spec, str(finding.place)) == (spec, place)
     assert finding.severity is Severity.ERROR
     assert finding.remedy
+
+
+LINKS = """
+vbr:
+  links:
+    - {between: [vbr, vpc], delay: 40ms, loss: 1%, rate: 10mbit}
+    - {between: [vpc, ecs], one_way: true, delay: 1.5s}
+    - {between: [vpc, vbr], one_way: true, loss: none}
+"""
+
+
+def test_links_of_the_lab_by_the_nodes_at_their_ends() -> None:
+    plan = read(LINKS, KINDS).plan()
+    made = {
+        (end.node, other.node): end.impairment
+        for link in plan.links
+        for end, other in (link.ends(), link.ends()[::-1])
+        if end.impairment
+    }
+    both = Impairment(delay_ms=40, loss_percent=1, rate_mbit=10)
+    assert made == {
+        ("vbr", "vpc"): both,
+        ("vpc", "vbr"): Impairment(delay_ms=40, rate_mbit=10),
+        ("vpc", "ecs"): Impairment(delay_ms=1500),
+    }
+
+
+@pytest.mark.spec("ECMP-38")
+def test_links_of_every_kind_and_of_documents_inside_a_document() -> None:
+    """The bandwidth of an inter-region connection stays until it is written; ``resilience`` has its parts' links too."""
+    ipsec = "ipsec: {vpc: {region: China (Shanghai)}, links: [{between: [tr, tr2], loss: 2%}]}"
+    (link,) = [each for each in read(ipsec, KINDS).plan().links if each.name == "Inter-region-connection"]
+    assert link.a.impairment == link.b.impairment == Impairment(loss_percent=2, rate_mbit=100)
+    parts = "resilience:\n  vbr: {links: [{between: [vbr, nobody]}]}\n  vpn_gateway: {}\n  links: [{between: [vbr, vpc], rate: 0}]\n"
+    assert [(each.spec, str(each.place)) for each in read(parts, KINDS).findings if each.spec == "YAML-7"] == [
+        ("YAML-7", "2:33"),
+        ("YAML-7", "4:39"),
+    ]
 
 
 def test_every_form_rule_has_a_case() -> None:

@@ -44,7 +44,7 @@ def judged(text: str) -> Plan | None:
 @settings(max_examples=1000, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True, database=None)
 def test_a_thousand_configurations(seed: int, spoil: bool) -> None:
     random = Random(seed)
-    whole = document(random, most_peers=9)
+    whole = document(random, most_peers=9, links=True)
     plan = judged(to_yaml(spoilt(whole, random) if spoil else whole))
     SEEN["accepted" if plan is not None else "refused"] += 1
 
@@ -61,7 +61,7 @@ def test_the_thousand_were_of_every_sort() -> None:
 def test_sound_documents_are_accepted_and_most_fit() -> None:
     fitting = 0
     for seed in range(100):
-        found = read(to_yaml(document(Random(seed))), KINDS)
+        found = read(to_yaml(document(Random(seed), links=True)), KINDS)
         assert found.errors == (), (seed, found.errors)
         assert isinstance(found.estate, VbrEstate)
         fitting += fits(found.estate)
@@ -71,7 +71,7 @@ def test_sound_documents_are_accepted_and_most_fit() -> None:
 def test_every_field_of_the_schema_turns_up() -> None:
     written: set[str] = set()
     for seed in range(300):
-        _keys(document(Random(seed)), written)
+        _keys(document(Random(seed), links=True), written)
     made = schema([KINDS["vbr"]])
     known = set(made["properties"]["vbr"]["properties"])
     for form in made["$defs"].values():

@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from harness.impairment import Impairment
 from harness.net import sandbox
 from harness.net.mininet import LabError, LabLink, LabNet, LabNode, LabSwitch, PlanTopo, Topo
 from harness.net.netlink import NetlinkError
@@ -260,7 +261,10 @@ PLAN = Plan(
         PlanNode("h2", Role.CLIENT),
     ),
     links=(
-        Link(End("gw", "wan", ("198.51.100.1/32",)), End("internet", "gw"), bandwidth=50.0),
+        Link(
+            End("gw", "wan", ("198.51.100.1/32",), impairment=Impairment(rate_mbit=50)),
+            End("internet", "gw", impairment=Impairment(rate_mbit=20)),
+        ),
         Link(End("gw", "lan", ("10.0.0.1/24", "fd00::1/64")), End("lan", "p1")),
         Link(End("h1", "eth0", ("10.0.0.2/24", "fd00::2/64"), mtu=1400), End("lan", "p2")),
         Link(End("h2", "eth0", ("10.0.0.3/24",)), End("lan", "p3")),
@@ -284,7 +288,7 @@ def test_a_plan_is_built_as_it_says() -> None:
     (default,) = [route for route in gw.rtnl.routes() if str(route.prefix) == "0.0.0.0/0"]
     assert (str(default.source), default.gateways[0].onlink) == ("172.31.0.1", True)
     assert "rate 50Mbit" in gw.pexec("tc qdisc show dev wan")[0]
-    assert "rate 50Mbit" in internet.pexec("tc qdisc show dev gw")[0]
+    assert "rate 20Mbit" in internet.pexec("tc qdisc show dev gw")[0], "each direction has its own"
     assert gw.namespace.read_sysctl("net.ipv4.ip_default_ttl") == "99"
     assert [switch.name for switch in net.switches] == ["lan"]
     net.stop()
