@@ -263,6 +263,9 @@ def up(
         list[str] | None,
         typer.Option("--speaker", metavar="[NODE=]DAEMON", help="frr, bird, gobgp or exabgp in our speaker's place"),
     ] = None,
+    dataplane: Annotated[
+        str | None, typer.Option("--dataplane", metavar="PLANE", help="xfrm or libipsec encrypts, and no other")
+    ] = None,
 ) -> None:
     """Brings a scenario or a YAML document up and gives a prompt inside; Ctrl-D ends it and leaves nothing.
 
@@ -273,6 +276,8 @@ def up(
 
     if as_json and not check:
         _fail("--json goes with --check; leave one out or add the other", 2)
+    if dataplane is not None and not sandbox.inside():
+        _force(dataplane)
     if name not in topologies.SCENARIOS:
         _up_document(name, speaker or [], seed=seed, check=check, as_json=as_json, device=device)
     scenario = _scenario(name)
@@ -286,6 +291,20 @@ def up(
     raise typer.Exit(
         bring_up(name, seed=seed, check=check, as_json=as_json, entered=began, devices=chosen, speakers=wanted)
     )
+
+
+def _force(plane: str) -> None:
+    """Has the lab encrypt by one data plane; fails with the probe's reason where that is not there."""
+    from harness.ipsec.strongswan import DataPlane
+    from harness.lab import DATA_PLANE
+    from harness.probe import probe
+
+    if plane not in list(DataPlane):
+        _fail(f"no data plane {plane!r}; there are {', '.join(DataPlane)}", 2)
+    choice = probe().dataplane(DataPlane(plane))
+    if choice.plane is None:
+        _fail(f"--dataplane {plane}: {choice.reason}; vbrlab doctor says what to do", 2)
+    os.environ[DATA_PLANE] = plane
 
 
 def _speakers(plan: Plan, words: list[str]) -> tuple[Wish, ...]:

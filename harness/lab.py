@@ -82,13 +82,19 @@ class Lab:
     """Use :meth:`start`; ``lab["gw1"]`` is a :class:`harness.node.NodeHandle`."""
 
     def __init__(
-        self, plan: Plan, net: Any, zygote: Zygote, archive: Archive | None, speakers: Sequence[Wish] = ()
+        self,
+        plan: Plan,
+        net: Any,
+        zygote: Zygote,
+        archive: Archive | None,
+        speakers: Sequence[Wish] = (),
+        plane: DataPlane | None = None,
     ) -> None:
         self.plan, self.net, self.zygote, self.archive = plan, net, zygote, archive
         self.stand_ins = chosen(plan, speakers)
         self.stream = Stream()
         self.stream.is_told = self._is_told
-        self.plane = data_plane() if any(node.tunnel for node in plan.nodes) else None
+        self.plane = (plane or data_plane()) if any(node.tunnel for node in plan.nodes) else None
         self.folder = sandbox.run_directory() / f"{os.getpid()}-{next(_numbers)}"
         self.nodes: dict[str, NodeHandle] = {}
         self.stages: list[Stage] = []
@@ -109,9 +115,11 @@ class Lab:
         archive: Archive | None = None,
         record: bool = False,
         speakers: Sequence[Wish] = (),
+        plane: DataPlane | None = None,
     ) -> Lab:
-        """Builds the plan and returns when every daemon serves its control socket. Raises DaemonDied, NetlinkError.
+        """Builds the plan and returns when every daemon serves its control socket. Raises DaemonDied, NetlinkError, LabError.
 
+        ``plane`` is who encrypts in this lab, by default the run's (:func:`data_plane`).
         ``speakers`` puts other daemons in the place of our speaker (:mod:`harness.speakers`); raises NotSuited and UnknownSpeaker for them.
         With ``record`` the signalling is recorded from before the first daemon on, for the bundle of a failure.
         """
@@ -122,7 +130,7 @@ class Lab:
         chosen(plan, speakers)
         links.refuse_impossible(plan)
         net = LabNet(PlanTopo(plan), seed=seed)  # builds it too, as Mininet does
-        lab = cls(plan, net, zygote, archive, speakers)
+        lab = cls(plan, net, zygote, archive, speakers, plane)
         lab.stages.append(Stage("namespaces, links, addresses, routes", began, time.monotonic()))
         try:
             for node in plan.nodes:

@@ -35,6 +35,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         metavar="[NODE=]DAEMON",
         help="frr, bird, gobgp or exabgp in the place of our speaker, in one node or wherever it has what the lab needs",
     )
+    group.addoption(
+        "--dataplane",
+        choices=("xfrm", "libipsec"),
+        help="who encrypts: the kernel, or charon in user space; refused where it is not there (default: the kernel if it can)",
+    )
     group.addoption("--run-dir", type=Path, metavar="DIR", help="folder of the report (default: reports/out/<time>)")
     parser.addini("vbrlab_labs", "folders whose tests are labs: they run in the sandbox", type="paths", default=[])
 
@@ -97,7 +102,7 @@ def pytest_cmdline_main(config: pytest.Config) -> int | None:
         raise pytest.UsageError(str(error)) from None
     if config.getoption("--pause-on-failure") and _distributed(config):
         raise pytest.UsageError("--pause-on-failure needs the terminal for one lab at a time: leave out -n")
-    if why := refusal():
+    if why := refusal(config.getoption("--dataplane")):
         raise pytest.UsageError(why)
     # With the capture still in place the inner run's output, and --pdb's prompt, would be lost.
     capture = config.pluginmanager.getplugin("capturemanager")
@@ -176,9 +181,12 @@ def pytest_runtest_makereport(
         report.user_properties += [("spec", i) for i in dict.fromkeys(ids)] + [("title", doc or item.name)]
         item.user_properties[:] = report.user_properties
     record = item.config.stash.get(_RECORD, None)
-    if record is not None and report.failed and call.excinfo is not None:
+    if record is not None:
         from harness.session import labs_of
 
+        shared = [lab.plane.value for lab in labs_of(item) if lab.plane is not None]
+        report.user_properties += [("plane", plane) for plane in (*record.planes.get(item.nodeid, ()), *shared)]
+    if record is not None and report.failed and call.excinfo is not None:
         for lab in labs_of(item):
             record.bundle(lab, item.nodeid)
             if item.config.getoption("--pause-on-failure"):

@@ -18,11 +18,12 @@ import pytest
 
 from harness import bundle
 from harness.evidence import LabArchive, stages_of, timeline_of, topology_of
+from harness.ipsec.strongswan import DataPlane
 from harness.lab import DATA_PLANE, Lab
 from harness.net import sandbox
 from harness.net.zygote import Zygote
 from harness.plan import Plan
-from harness.probe import Finding, probe
+from harness.probe import Choice, Finding, probe
 from harness.speakers import NotSuited, Wish
 from reports.model import Attachment, Item, Result, Run, RunFolder
 
@@ -34,17 +35,29 @@ Pause = Callable[[Lab, BaseException], Awaitable[None]]
 _REQUIREMENT = re.compile(r"^\| *((?:CARD|VBR|ECMP|VPN|BGP)-\d+) *\| *(.*?) *\|")
 
 
-def refusal() -> str | None:
-    """None when labs can run here, else one line that says why not and what to do. Remembers the data plane for the sandbox."""
-    choice = probe().dataplane()
+def refusal(plane: str | None = None) -> str | None:
+    """None when labs can run here, else one line that says why not and what to do. Remembers the data plane for the sandbox.
+
+    ``plane`` is the one to use and no other: where it is not there, that is the refusal.
+    """
+    choice = probe().dataplane(None if plane is None else DataPlane(plane))
     if choice.plane is not None:
         os.environ[DATA_PLANE] = choice.plane.value
+    elif plane is not None:
+        return f"--dataplane {plane}: {choice.reason}; vbrlab doctor says what to do, without --dataplane the labs take what is there"
     return sandbox.refusal()
+
+
+def plane_of_run() -> Choice:
+    """The data plane of the labs of this run, and why that one."""
+    found = probe().dataplane()
+    forced = os.environ.get(DATA_PLANE)
+    return found if forced in (None, found.plane) else probe().dataplane(DataPlane(forced))
 
 
 def no_data_plane() -> str | None:
     """None when tunnels can run here, else one line that says why not and what to do."""
-    choice = probe().dataplane()
+    choice = plane_of_run()
     if choice.plane is not None:
         return None
     return f"no IPsec data plane: {sandbox.tun_refusal() or choice.reason}; vbrlab doctor says more"
@@ -56,6 +69,7 @@ class RunRecord:
     def __init__(self, root: Path, folder: Path, owner: bool) -> None:
         self.root, self.folder, self.owner = root, RunFolder(folder), owner
         self.test = ""
+        self.planes: dict[str, list[str]] = {}
         self._results: dict[str, Result] = {}
         self._began = time.monotonic()
         self._started = datetime.now(UTC)
@@ -73,7 +87,7 @@ class RunRecord:
 
     def header(self) -> list[str]:
         missing = [finding.feature.title for finding in self._features if not finding.ok]
-        choice = probe().dataplane()
+        choice = plane_of_run()
         return [
             f"vbrlab: {no_data_plane() or f'IPsec data plane {choice.plane} ({choice.reason})'}",
             f"vbrlab: absent here: {', '.join(missing) or 'nothing'} (vbrlab doctor says what each changes)",
@@ -109,6 +123,7 @@ class RunRecord:
             (before.seconds if before else 0.0) + report.duration,
             tuple(value for name, value in properties if name == "spec"),
             message,
+            tuple(dict.fromkeys(value for name, value in properties if name == "plane")),
         )
 
     def finish(self) -> None:
@@ -146,7 +161,7 @@ def host_facts() -> dict[str, str]:
         "python": platform.python_version(),
         "processors": str(os.cpu_count()),
         "user": "root" if os.getuid() == 0 and _initial_user_namespace() else "ordinary user",
-        "data plane": str(probe().dataplane().plane or "none"),
+        "data plane": str(plane_of_run().plane or "none"),
     }
 
 
@@ -185,11 +200,18 @@ class Labs:
 
     @contextlib.asynccontextmanager
     async def running(
-        self, plan: Plan, *, seed: int | None = None, title: str = "", speakers: Sequence[Wish] = ()
+        self,
+        plan: Plan,
+        *,
+        seed: int | None = None,
+        title: str = "",
+        speakers: Sequence[Wish] = (),
+        plane: DataPlane | None = None,
     ) -> AsyncIterator[Lab]:
         """A lab for as long as the block lasts. Its drawing, session timelines and stages go into the report with ``title``.
 
-        ``speakers`` are the lab's own wishes for daemons in the speaker's place; they win over the command line's.
+        ``speakers`` are the lab's own wishes for daemons in the speaker's place; they win over the command line's. So does ``plane``,
+        which must be there.
         """
         if any(node.tunnel for node in plan.nodes) and (why := no_data_plane()):
             pytest.skip(why)
@@ -201,7 +223,10 @@ class Labs:
             archive=archive,
             record=True,
             speakers=(*self.speakers, *speakers),
+            plane=plane,
         )
+        if lab.plane is not None:
+            self.record.planes.setdefault(self.record.test, []).append(lab.plane.value)
         if title:
             self.record.add(topology_of(plan, title))
         try:

@@ -22,7 +22,10 @@ Row = tuple[str, ...]
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """One test: ``outcome`` is passed, failed, skipped or error; ``message`` is the failure or the reason of the skip."""
+    """One test: ``outcome`` is passed, failed, skipped or error; ``message`` is the failure or the reason of the skip.
+
+    ``planes`` are the IPsec data planes of its labs, where they have tunnels.
+    """
 
     nodeid: str
     title: str
@@ -30,6 +33,7 @@ class Result:
     seconds: float
     spec: tuple[str, ...] = ()
     message: str = ""
+    planes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -271,7 +275,7 @@ class RunFolder:
 
     def read_run(self) -> Run:
         stored = json.loads((self.path / "run.json").read_text())
-        stored["results"] = tuple(Result(**{**r, "spec": tuple(r["spec"])}) for r in stored["results"])
+        stored["results"] = tuple(Result(**_frozen(result)) for result in stored["results"])
         stored["features"] = tuple(stored["features"])
         return Run(**stored)
 
