@@ -487,7 +487,7 @@ def graph(
     for node in drawing.nodes:
         typer.echo(f'  "{node["name"]}" [label="{node["name"]}\\n{node["label"]}"];')
     for link in drawing.links:
-        label = f"{link['a_if']} - {link['b_if']}"
+        label = "\\n".join(filter(None, (f"{link['a_if']} - {link['b_if']}", link.get("impairment", ""))))
         typer.echo(f'  "{link["a"]}" -- "{link["b"]}" [label="{label}"];')
     for tunnel in drawing.tunnels:
         typer.echo(f'  "{tunnel["a"]}" -- "{tunnel["b"]}" [style=dashed, label="IPsec"];')

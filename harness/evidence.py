@@ -11,7 +11,7 @@ from typing import Any
 
 from harness.instruments import Load
 from harness.lab import Lab
-from harness.plan import Plan, Role, Tunnel
+from harness.plan import Link, Plan, Role, Tunnel
 from harness.sequence.chart import folded
 from harness.sequence.streams import Exchange
 from harness.stream import LabEvent
@@ -75,7 +75,15 @@ def topology_of(plan: Plan, title: str) -> Topology:
         for node in plan.nodes
     )
     links = tuple(
-        {"a": k.a.node, "a_if": k.a.interface, "b": k.b.node, "b_if": k.b.interface, "name": k.name} for k in plan.links
+        {
+            "a": k.a.node,
+            "a_if": k.a.interface,
+            "b": k.b.node,
+            "b_if": k.b.interface,
+            "name": k.name,
+            **_impairment_of(k),
+        }
+        for k in plan.links
     )
     tunnels: list[dict[str, str]] = []
     sessions: dict[frozenset[str], dict[str, str]] = {}
@@ -88,6 +96,14 @@ def topology_of(plan: Plan, title: str) -> Topology:
                 kind = "iBGP" if node.speaker is not None and neighbor.remote_asn == node.speaker.asn else "eBGP"
                 sessions.setdefault(frozenset((node.name, far)), {"a": node.name, "b": far, "kind": kind})
     return Topology(title, nodes, links, tuple(tunnels), tuple(sessions.values()))
+
+
+def _impairment_of(link: Link) -> dict[str, str]:
+    """What a link does to packets, in words; nothing where it does nothing."""
+    a, b = link.ends()
+    if a.impairment == b.impairment:
+        return {"impairment": str(a.impairment)} if a.impairment else {}
+    return {"impairment": "; ".join(f"from {end.node}: {end.impairment}" for end in (a, b))}
 
 
 def _other_end(plan: Plan, tunnel: Tunnel) -> str | None:

@@ -103,7 +103,7 @@ def share_lost(ledger: Any) -> float:
 @pytest.mark.spec("ECMP-13", "ECMP-17", "ECMP-23", "ECMP-24")
 @pytest.mark.needs("netem", "resilient-groups", "hash-policy")
 async def test_convergence_and_split_at_40_ms_and_1_percent_of_loss(fresh_ecmp: Broken) -> None:
-    """All tables, an even split of 3,000 flows with 1 % lost, a tunnel lost and found again, over a bad internet.
+    """All tables, an even split of 600 flows with 1 % lost, a tunnel lost and found again, over a bad internet.
 
     A round trip takes 80 ms at least: the fastest is asserted, as a mean says more of the machine.
     """
@@ -117,13 +117,13 @@ async def test_convergence_and_split_at_40_ms_and_1_percent_of_loss(fresh_ecmp: 
         assert answer.fastest_ms is not None
         assert 80 <= answer.fastest_ms < 160
 
-        async with load(lab, udp=3000, tcp=0) as traffic:
-            started = await traffic.generator.start(rate=1.5, packets=2)
+        async with load(lab, udp=600, tcp=0) as traffic:
+            started = await traffic.generator.start(rate=0.5, packets=4)
             ledger = await traffic.generator.finish(started)
             window = await traffic.meter.window(started.start, started.end + 60.0)
             lab.record(spread_of("Load at 40 ms and 1 % loss", window, policy=1))
             assert ledger.faults == {}
-            assert 0.005 < share_lost(ledger) < 0.02
+            assert 0.004 < share_lost(ledger) < 0.02
             for direction in Direction:
                 flows = window.measure(direction)["flows"]
                 assert evenness(flows).p > LEAST_P, f"{direction}: {flows}"

@@ -213,8 +213,9 @@ def _link(layout: _Layout, link: Mapping[str, str]) -> str:
     a, b = layout.nodes[link["a"]], layout.nodes[link["b"]]
     start, end = _anchor(layout, a, b), _anchor(layout, b, a)
     name = link.get("name", "")
-    facts = f"{link['a']} {link.get('a_if', '')} — {link['b']} {link.get('b_if', '')}" + (f"\n{name}" if name else "")
-    parts = [svg.title(facts), svg.tag("path", d=_curve(start, end), class_="link")]
+    ends = f"{link['a']} {link.get('a_if', '')} — {link['b']} {link.get('b_if', '')}"
+    facts = filter(None, (ends, name, link.get("impairment", "")))
+    parts = [svg.title("\n".join(facts)), svg.tag("path", d=_curve(start, end), class_="link")]
     told = any(name.casefold() in str(end.node.get("label")).casefold() for end in (a, b))
     lines = [] if told or a.wide or b.wide else svg.wrap(name, 13, 2)
     middle, base = (start[0] + end[0]) / 2, (start[1] + end[1]) / 2 - 7 - 11 * (len(lines) - 1)

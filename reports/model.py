@@ -52,7 +52,8 @@ class Run:
 
 @dataclass(frozen=True, slots=True)
 class Topology:
-    """The drawing: nodes ``{name, role, label, group, addresses}``, links ``{a, a_if, b, b_if, name}``, tunnels ``{a, b, name}``,
+    """The drawing: nodes ``{name, role, label, group, addresses}``, links ``{a, a_if, b, b_if, name}`` with
+    ``impairment`` in words where there is one, tunnels ``{a, b, name}``,
     BGP sessions ``{a, b, kind}`` with kind "eBGP" or "iBGP"."""
 
     kind: ClassVar[str] = "topology"

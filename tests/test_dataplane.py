@@ -26,6 +26,7 @@ def machine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
     for module in (probe, session):
         monkeypatch.setattr(module, "probe", lambda: findings(*filter(None, [request.param])))
     monkeypatch.setattr(sandbox, "refusal", lambda: None)
+    monkeypatch.setattr(sandbox, "inside", lambda: False)
     monkeypatch.delenv(DATA_PLANE, raising=False)
     return str(request.param)
 

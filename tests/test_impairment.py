@@ -7,9 +7,13 @@ from collections.abc import Mapping
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from typer.testing import CliRunner
 
+from harness import cli
+from harness.evidence import topology_of
 from harness.impairment import CLEAR, WORDS, Given, Impairment, ImpairmentError, changed, spoken
 from harness.plan import End, Link, Node, Plan, PlanError, Role, diff
+from reports import drawing
 from topologies import ipsec_ecmp
 
 WRITTEN: list[tuple[Mapping[str, Given | None], Impairment]] = [
@@ -127,3 +131,15 @@ def test_the_bandwidth_of_an_inter_region_connection_is_the_rate_of_its_link() -
     }
     paid = Impairment(rate_mbit=100)
     assert rates == {("tr-hangzhou", "tr-shanghai"): paid, ("tr-shanghai", "tr-hangzhou"): paid}
+
+
+def test_the_drawing_says_what_a_link_does() -> None:
+    both, one = PAIR.impaired("a", "c", delay=5), PAIR.impaired("a", "c", loss=2, one_way=True)
+    assert [link.get("impairment") for link in topology_of(both, "").links] == [None, None, "delay 5 ms"]
+    assert topology_of(one, "").links[2]["impairment"] == "from a: loss 2 %; from c: nothing"
+    assert "a z — c z\ndelay 5 ms" in drawing.draw(topology_of(both, ""))
+
+
+def test_a_graph_says_what_a_link_does() -> None:
+    shown = CliRunner().invoke(cli.app, ["graph", "ipsec-ecmp"]).output
+    assert '"tr-hangzhou" -- "tr-shanghai" [label="shanghai - hangzhou\\nrate 100 Mbit/s"];' in shown
