@@ -49,7 +49,8 @@ class Report:
 def text_of(file: Path) -> str:
     """The text of a file. Raises Unreadable."""
     try:
-        return file.read_text()
+        # Line ends as they are: they count the lines. A byte order mark is no part of the text.
+        return file.read_bytes().decode("utf-8-sig")
     except OSError as error:
         raise Unreadable(f"{file} cannot be read: {error.strerror}") from None
     except UnicodeDecodeError as error:

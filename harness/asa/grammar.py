@@ -175,7 +175,15 @@ def _route(nameif: str, network: str, mask: str, gateway: str, metric: str = "1"
     return {"nameif": nameif, "prefix": prefix(network, mask), "gateway": address(gateway)}
 
 
+def _tracked(nameif: str, network: str, mask: str, gateway: str, metric: str, _number: str) -> dict[str, Any]:
+    """Taken as long as what it tracks is reached, which nothing here measures."""
+    return _route(nameif, network, mask, gateway, metric)
+
+
 # ----------------------------------------------------------------------------------------------------------------- the table
+
+ADDRESSES = frozenset({"<address>", "<network>", "<gateway>"})
+"""Parameters that may be a word of the command ``name``."""
 
 COMMANDS: Mapping[Mode, tuple[Command, ...]] = {
     Mode.GLOBAL: (
@@ -189,6 +197,9 @@ COMMANDS: Mapping[Mode, tuple[Command, ...]] = {
         Command("tunnel-group <name> ipsec-attributes", section=Kind.TUNNEL_GROUP, opens=Mode.TUNNEL_GROUP),
         Command("route <nameif> <network> <mask> <gateway>", "route", _route, section=Kind.ROUTE),
         Command("route <nameif> <network> <mask> <gateway> <metric>", "route", _route, section=Kind.ROUTE),
+        Command(
+            "route <nameif> <network> <mask> <gateway> <metric> track <number>", "route", _tracked, section=Kind.ROUTE
+        ),
         Command("router bgp <asn>", section=Kind.BGP, opens=Mode.BGP),
     ),
     Mode.INTERFACE: (
@@ -262,7 +273,7 @@ COMMANDS: Mapping[Mode, tuple[Command, ...]] = {
 }
 
 LEAVES: Mapping[Mode, tuple[str, ...]] = {
-    mode: ("exit", *(("exit-address-family",) if mode is Mode.ADDRESS_FAMILY else ())) for mode in Mode
+    mode: ("exit", "quit", *(("exit-address-family",) if mode is Mode.ADDRESS_FAMILY else ())) for mode in Mode
 }
 """What ends a mode."""
 
@@ -273,6 +284,7 @@ SESSION = (
     "show running-config interface",
     "end",
     "write memory",
+    "names",
 )
 """What a terminal's record has besides: without effect on the configuration, except that it ends every mode."""
 

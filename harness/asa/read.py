@@ -18,6 +18,7 @@ MASKED = Key("*****")
 """What ``show running-config`` prints in the place of any key."""
 
 _PROMPT = re.compile(r"^[A-Za-z][\w.-]*(?:/[\w/-]+)?(?:\([a-z0-9-]+\)#|[>#])(?:\s+|$)")
+_PAGER = re.compile(r"<--- More --->[\s\b]*(?:\r|$)?")
 _COMMENT = re.compile(r"[!#:]|Password:\s|Cryptochecksum:")
 _SECRET = re.compile(r"key|pass|secret|psk|shared|auth|communit|md5|cred|token", re.IGNORECASE)
 _HIDDEN = "*****"
@@ -30,10 +31,17 @@ _OUTSIDE = frozenset(
 )
 
 
+def lines_of(text: str) -> list[str]:
+    """The lines as an editor counts them. What a terminal's pager wrote and wiped out again within a line is gone."""
+    ends = r"\r\n|\n" if "\n" in text else r"\r"
+    lines = [_PAGER.sub("", line).rpartition("\r")[2] for line in re.split(ends, text)]
+    return lines[:-1] if lines[-1] == "" else lines
+
+
 def read(text: str) -> AsaConfig:
     """The configuration that a text makes. Never raises for its content: see ``unknown`` and ``remarks`` of the result."""
     reader = _Reader()
-    for number, line in enumerate(text.splitlines(), 1):
+    for number, line in enumerate(lines_of(text), 1):
         reader.line(number, line)
     return reader.result()
 
@@ -48,6 +56,7 @@ class _Reader:
         self._indent = 0
         self._indented = False
         self._strange: int | None = None
+        self._names: dict[str, str] = {}
 
     def line(self, number: int, text: str) -> None:
         body = text.expandtabs().rstrip()
@@ -56,7 +65,7 @@ class _Reader:
             return
         given = stripped.split()
         indent = len(body) - len(body.lstrip())
-        if self._session(given):
+        if self._session(given) or self._calls(given):
             return
         bad: BadValue | None = None
         for mode in self._modes():
@@ -108,6 +117,19 @@ class _Reader:
             return True
         return False
 
+    def _calls(self, given: list[str]) -> bool:
+        """``name 203.0.113.191 CLOUD``: commands may then say CLOUD for that address."""
+        if (found := grammar.match("name <address> <name>", given[:3])) is None or given[3:4] not in (
+            [],
+            ["description"],
+        ):
+            return False
+        try:
+            self._names[found[1][1]] = grammar.address(found[1][0])
+        except BadValue:
+            return False
+        return True
+
     def _leaves(self, mode: Mode, given: list[str]) -> bool:
         for word in grammar.LEAVES[mode]:
             if grammar.match(word, given):
@@ -130,7 +152,14 @@ class _Reader:
         if len(chosen) > 1:
             forms = " or ".join(repr(command.pattern) for _, command in chosen)
             raise BadValue(f"ambiguous: it could be {forms}", "Write the words out")
-        return chosen[0][1], chosen[0][0]
+        parameters, command = chosen[0]
+        roles = [element for element in command.pattern.split() if element.startswith("<")]
+        if len(roles) == len(parameters):
+            parameters = [
+                self._names.get(word, word) if role in grammar.ADDRESSES else word
+                for role, word in zip(roles, parameters, strict=True)
+            ]
+        return command, parameters
 
     def _take(self, mode: Mode, command: Command, parameters: list[str], number: int, indent: int) -> None:
         kind = command.section

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.asa.config import AsaConfig, Key, Kind, Unknown
-from harness.asa.read import read
+from harness.asa.read import lines_of, read
 from harness.asa.running import Running, running
 from harness.cloud.ends import Sided
 from harness.device_check import Unreadable, belonging_to, text_of
@@ -156,7 +156,7 @@ def _quoted(culprit: Culprit, text: str, secrets: frozenset[str]) -> Culprit:
     if culprit.line is None:
         return culprit
     shown: list[str] = []
-    for word in text.splitlines()[culprit.line - 1].split():
+    for word in lines_of(text)[culprit.line - 1].split():
         if word in secrets or (shown and _before_a_secret(shown[-1])):
             shown.append(_HIDDEN)
             break
