@@ -82,7 +82,8 @@ class LabNet(Mininet):  # type: ignore[misc]
     ) -> Any:
         for key in ("addr1", "addr2"):
             params.setdefault(key, (_MAC_BASE | next(self._macs)).to_bytes(6, "big").hex(":"))
-        return super().addLink(node1, node2, port1, port2, _our_link(cls or self.link), **params)
+        with LabNode.wiring.deferred():  # a link that is refused is not made, not even later
+            return super().addLink(node1, node2, port1, port2, _our_link(cls or self.link), **params)
 
     def configLinkStatus(self, src: str, dst: str, status: str) -> None:
         """Mininet's: both ends of every link between two nodes "up" or "down", in one go."""

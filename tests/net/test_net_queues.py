@@ -145,6 +145,9 @@ def test_links_by_mininets_words_and_their_change() -> None:
         link.intf1.config(bw=0)
     with pytest.raises(LabError, match="max_queue_size: a link here has bw, delay, jitter and loss"):
         net.addLink("c0", "h0", max_queue_size=10)
+    net.addLink("c0", "h0", params1={"ip": "172.17.0.1/24"}, params2={"ip": "172.17.0.2/24"})
+    assert c0.pexec("ping -c1 -W1 172.17.0.2")[2] == 0
+    assert len(h0.rtnl.links()) == 4, "a link that was refused was not made with the next one"
     net.stop()
 
 
