@@ -119,13 +119,15 @@ def test_a_lab_that_is_named_runs_alone(folder: Folder) -> None:
 
 def test_tests_runs_every_step_and_ends_with_the_first_failure(folder: Folder, tmp_path: Path) -> None:
     folder.set_up(ruff='[ "$1" = format ] || exit 3', mypy="exit 5")
+    folder.stand_in(folder.bin / "nproc", "echo 2")
     done = folder.run("tests", "-q", cwd=tmp_path)
     assert done.returncode == 3
     assert folder.calls() == [
+        "nproc []",
         "ruff [check] [.]",
         "ruff [format] [--check] [.]",
         "mypy []",
-        "python [-m] [pytest] [tests/] [-q]",
+        "python [-m] [pytest] [tests/] [-n] [2] [-q]",
     ]
     assert done.stdout.splitlines()[-1] == "== failed: ruff check, mypy --strict"
     assert "\x1b" not in done.stdout + done.stderr
