@@ -307,6 +307,8 @@ class Agent:
             except ViciError:
                 return  # charon is going: its end moves the line
             if heard == self._heard_events:
+                # The listing may be ahead of the event of an SA that goes: the log has its reason by now.
+                self._charon.drain()
                 self._carrying = {child.id for child in listed}
                 self._settle()
             await self._end_duplicates()
