@@ -9,11 +9,12 @@ from __future__ import annotations
 import pytest
 
 from harness.evidence import spread_of
-from harness.instruments import load
+from harness.instruments import Load, load
 from harness.lab import Lab
 from harness.net.sysctls import hash_seed
 from harness.traffic.counters import Counters, assert_agreement
 from harness.traffic.flows import Direction
+from harness.traffic.observations import Window
 from harness.traffic.statistics import compare, evenness
 from labs.conftest import Broken
 
@@ -31,6 +32,10 @@ def set_hash(lab: Lab, *, policy: int | None = None, seed: int | None = None) ->
             lab[router].namespace.sysctl({"net.ipv4.fib_multipath_hash_policy": str(policy)})
         if seed is not None:
             lab[router].namespace.sysctl({"net.ipv4.fib_multipath_hash_seed?": str(hash_seed(seed, router))})
+
+
+def nearly_all_seen(window: Window, traffic: Load) -> bool:
+    return all(len(window.tunnel_of(direction)) > 0.99 * len(traffic.generator.flows) for direction in Direction)
 
 
 @pytest.mark.spec("ECMP-23", "ECMP-13", "ECMP-29")
@@ -80,12 +85,15 @@ async def test_spread_is_even_for_every_seed(fresh_ecmp: Broken) -> None:
             set_hash(lab, seed=seed)
             if not pinned:
                 await traffic.reload(seed=seed)
-            # Where each flow goes is asked here, not what arrives: a packet lost or late only makes its flow unseen.
+            # Where each flow goes is asked here, not what arrives: a packet that is lost only makes its flow unseen.
             started = await traffic.generator.start(rate=3, packets=1)
             await traffic.generator.advance(started)
             window = await traffic.meter.window(started.start, started.end + 60.0)
+            if not nearly_all_seen(window, traffic):
+                await traffic.generator.finish(started)  # a busy machine: some are still under way
+                window = await traffic.meter.window(started.start, started.end + 60.0)
+            assert nearly_all_seen(window, traffic)
             ways = {direction: window.tunnel_of(direction) for direction in Direction}
-            assert all(len(seen) > 0.99 * len(traffic.generator.flows) for seen in ways.values())
             if first and seed == SEEDS[0]:
                 assert not pinned or not any(
                     compare(first[direction], ways[direction]).moved for direction in Direction
