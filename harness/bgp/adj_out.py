@@ -63,6 +63,11 @@ class AdjRibOut:
         return not self.in_step or self._marker_due or self.group.waiting
 
     @property
+    def marker_due(self) -> bool:
+        """Whether End-of-RIB is still to come."""
+        return self._marker_due
+
+    @property
     def behind(self) -> bool:
         """:meth:`messages` has some more to say."""
         return bool(self._missed) and not self._joining

@@ -27,6 +27,7 @@ from harness.bgp.policy import Policy
 from harness.bgp.ports import Timer
 from harness.bgp.prefix_limit import PrefixLimit
 from harness.bgp.prefixes import Family
+from harness.bgp.refresh import Refreshes
 from harness.bgp.rib import AdjRibIn
 from harness.bgp.surroundings import Surroundings
 from harness.bgp.telling import notification_fields, session_fields
@@ -45,6 +46,7 @@ class Adjacency:
         self.peer = Peer(peer_config(config, around))
         self.inbound: dict[Family, Inbound] = {}
         self.helper = Helper(around, self._emit, self.inbound)
+        self._refreshes = Refreshes(around, self._emit, self.inbound)
         self.outbound: dict[Family, AdjRibOut] = {}
         self.established_at: float | None = None
         self.last_down: str | None = None
@@ -52,6 +54,7 @@ class Adjacency:
         self.up: signals.Up | None = None
         self._around = around
         self._answering: set[Family] = set()
+        self._asked: set[Family] = set()
         self._conn: int | None = None
         self._timer: Timer | None = None
         self._timer_at: float | None = None
@@ -203,6 +206,7 @@ class Adjacency:
             outbound = self.outbound[family] = AdjRibOut(session, family, exporter, self._can_send, self._send)
             outbound.begin()
             around.groups.enter(outbound)
+        self._refreshes.came_up(session)
         # From now on this neighbour's routes are kept by what we say of forwarding, whatever there was before (RFC 8538 4).
         self.offer_anew()
         around.deferral.came_up(self.name, session)
@@ -215,12 +219,14 @@ class Adjacency:
         self._conn = self.up = None
         self.established_at = None
         self.last_down = down.reason
+        self._refreshes.lost()
         self.helper.lost(self.config.graceful_restart, session, down)
         for outbound in self.outbound.values():
             self._around.groups.leave(outbound)
             self._around.walk(outbound.drain())
         self.outbound = {}
         self._answering.clear()
+        self._asked.clear()
         self._emit(
             "peer.down",
             reason=down.reason,
@@ -304,6 +310,7 @@ class Adjacency:
         if update.end_of_rib is not None:
             self._emit("eor", family=str(update.end_of_rib))
             self.helper.end_of_rib(update.end_of_rib)
+            self._refreshes.end_of_rib(update.end_of_rib)
             self._around.deferral.end_of_rib(self.name, update.end_of_rib)
         if self.config.maximum_prefixes is not None:
             self._count_prefixes()
@@ -342,9 +349,12 @@ class Adjacency:
             return
         self._emit("refresh", family=str(family), kind=("asked", "begins", "ends")[subtype])
         if subtype == 1:
-            inbound.rib.begin_refresh()
+            self._refreshes.begins(family)
         elif subtype == 2:
-            inbound.end_refresh()
+            self._refreshes.ends(family)
+        elif outbound.marker_due:
+            # RFC 7313 4: no BoRR before End-of-RIB. What went out before the request is repeated after that.
+            self._asked.add(family)
         else:
             self._around.groups.renew(outbound)
             self._around.walk(self._answer(family, outbound))
@@ -378,6 +388,9 @@ class Adjacency:
             messages = outbound.messages(SEND_LIMIT)
             if messages:
                 self._send(messages)
+            if family in self._asked and not outbound.marker_due:
+                self._asked.discard(family)
+                self._refresh_asked(family, 0)
             if answered and not outbound.waiting:
                 self._answering.discard(family)
                 if self.peer.session is not None and self.peer.session.enhanced_refresh:

@@ -223,7 +223,8 @@ class Agent:
         if _CONCLUDED.search(line):
             self._concluded.set()
         reason = reason_in(line)
-        if reason is None or (self._negotiator.attempting and not reason.failure):
+        # What ends others while a tunnel is negotiated is no reason for anything; one that stands may end before its attempt has said so.
+        if reason is None or (self._negotiator.attempting and not self._carrying and not reason.failure):
             return
         if reason.code == "PEER_UNREACHABLE" and self._heard is not None and self._heard.code == "NO_ROUTE":
             # No answer because nothing could be sent: the route is the reason, as long as it is of the same retransmissions.
@@ -306,6 +307,7 @@ class Agent:
                 listed = await self._list()
             except ViciError:
                 return  # charon is going: its end moves the line
+            self._charon.drain()  # the reason may be written, and the SA gone, before its event is here
             if heard == self._heard_events:
                 # The listing may be ahead of the event of an SA that goes: the log has its reason by now.
                 self._charon.drain()

@@ -5,6 +5,11 @@ from __future__ import annotations
 import pytest
 
 from harness.bgp.config import ConfigError, parse_config
+from harness.bgp.prefixes import Family
+from harness.bgp.refresh import LONGEST
+from harness.bgp.signals import Refresh
+from harness.bgp.speaker import Speaker
+from tests.bgp.test_bgp_graceful_restart import born, die
 from tests.bgp.test_bgp_speaker import NET, build, rows
 
 
@@ -88,3 +93,63 @@ def test_enhanced_refresh_marks_its_answer_and_sweeps_what_was_not_sent_again() 
     kinds = [(e["peer"], e["kind"]) for e in s["b"].log.since() if e["type"] == "refresh"]
     assert kinds == [("a", "begins"), ("a", "ends")]
     assert sorted(rows(s["b"])) == [NET, "192.168.1.0/24"]
+
+
+def refreshed(b: Speaker) -> list[tuple[str, int | None]]:
+    return [(e["kind"], e.get("count")) for e in b.log.since() if e["type"] == "refresh"]
+
+
+def test_a_refresh_that_never_ends_is_given_up() -> None:
+    """RFC 7313 4: an upper bound on how long stale routes are kept after a BoRR alone; a second BoRR begins it anew."""
+    world, s = build({"a": 1, "b": 2}, ["ab"], a={"networks": [NET, "192.168.1.0/24"]})
+    s["a"].adjacencies["b"].feed(Refresh(Family.IPV4_UNICAST, 1))
+    world.run(LONGEST - 1)
+    s["a"].adjacencies["b"].feed(Refresh(Family.IPV4_UNICAST, 1))
+    world.run(LONGEST - 1)
+    assert len(rows(s["b"])) == 2
+    world.run(2)
+    assert (refreshed(s["b"]), rows(s["b"])) == ([("begins", None), ("begins", None), ("given up", 2)], {})
+    s["b"].clear_soft("a", "in")
+    world.run(1)
+    assert len(rows(s["b"])) == 2
+
+
+def test_an_end_of_refresh_without_a_begin_means_nothing() -> None:
+    """RFC 7313 4: EoRR takes away what BoRR marked. Here the mark is graceful restart's, and waits for End-of-RIB."""
+    world, s = build({"a": 1, "b": 2}, ["ab"], a={"networks": [NET]})
+    s["b"].adjacencies["a"].inbound[Family.IPV4_UNICAST].rib.begin_refresh()
+    s["a"].adjacencies["b"].feed(Refresh(Family.IPV4_UNICAST, 2))
+    world.run(1)
+    assert sorted(rows(s["b"])) == [NET]
+
+
+def test_before_end_of_rib_no_refresh_is_begun_and_none_believed() -> None:
+    """RFC 7313 4, with graceful restart: the sender's BoRR waits for its End-of-RIB, the receiver ignores one that does not."""
+    options = {"graceful_restart": {"restart_time": 120}}
+    world, s = build(
+        {"a": 1, "b": 2, "c": 3},
+        ["ab", "ac"],
+        a={"networks": [NET]},
+        **dict.fromkeys(("ab", "ba", "ac", "ca"), options),
+    )
+    die(world, "c")
+    die(world, "a")
+    world.run(1)
+    a = born(world, "a", s["a"], selection_deferral_time=60)  # waits for c, which does not come back
+    world.run(20)
+    session = a.adjacencies["b"].peer.session
+    assert session is not None and session.enhanced_refresh
+    since = len(s["b"].log.since())
+    a.adjacencies["b"].feed(Refresh(Family.IPV4_UNICAST, 1))
+    a.adjacencies["b"].feed(Refresh(Family.IPV4_UNICAST, 2))
+    s["b"].clear_soft("a", "in")
+    world.run(5)
+    assert sorted(rows(s["b"])) == [NET], "kept until End-of-RIB"
+    told = [e["text"] for e in s["b"].log.since()[since:] if e["type"] == "peer.log"]
+    assert told == ["begin of a refresh of ipv4 unicast before End-of-RIB: ignored (RFC 7313 4)"]
+    world.run(60)
+    kinds = [
+        e.get("kind", "eor") for e in s["b"].log.since()[since:] if e["type"] in ("refresh", "eor") and e["peer"] == "a"
+    ]
+    assert kinds == ["begins", "ends", "eor", "begins", "ends"]
+    assert sorted(rows(s["b"])) == [NET]
