@@ -13,6 +13,7 @@ import pytest
 from harness.cloud.findings import Refused, Severity
 from harness.cloud.vbr import Account, BgpGroup, BgpPeer
 from harness.cloud.vbr_changes import associate_ecr, create_group, create_peer
+from harness.daemons.features import Feature
 from harness.lab import Lab
 from harness.session import Labs
 from harness.tables import Hop, RouteTable
@@ -80,6 +81,7 @@ async def test_data_centres_and_vpc_reach_each_other(fresh_vbr: Broken, peers: i
 async def test_ninth_peer_is_refused_and_the_eight_stay(fresh_vbr: Broken) -> None:
     """The refusal names the quota and the eight; the ninth data centre is configured, dials and gets nowhere; no session moves."""
     async with fresh_vbr(peers=8, circuits=9, established=False) as lab:
+        lab.needs(Feature.STATES, "dc9")
         eight = {("vbr", vbr.peer_ip(number)) for number in range(1, 9)}
         await lab.until(lambda: eight <= up(lab), within=10.0, what="the eight Established")
         asked = lab.stream.add("vbr", "lab", "ninth peer asked for").time

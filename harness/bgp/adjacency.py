@@ -55,6 +55,8 @@ class Adjacency:
         self._around = around
         self._answering: set[Family] = set()
         self._asked: set[Family] = set()
+        self._told = False
+        self._rest: Timer | None = None
         self._conn: int | None = None
         self._timer: Timer | None = None
         self._timer_at: float | None = None
@@ -227,6 +229,7 @@ class Adjacency:
         self.outbound = {}
         self._answering.clear()
         self._asked.clear()
+        self._stop_rest()
         self._emit(
             "peer.down",
             reason=down.reason,
@@ -260,6 +263,9 @@ class Adjacency:
     def configure(self, config: Neighbor) -> None:
         """Another configuration. Policies and export options count for what comes and goes from now on, what is there stays
         (BGP-7); limits count at once; what the OPEN says and the timers count from the next session."""
+        if config.advertisement_interval != self.config.advertisement_interval:
+            self._stop_rest()
+            self._around.wake()
         limit_changed = config.maximum_prefixes != self.config.maximum_prefixes
         self.config = config
         self.offer_anew()
@@ -396,13 +402,33 @@ class Adjacency:
                 if self.peer.session is not None and self.peer.session.enhanced_refresh:
                     self.feed(signals.Refresh(family, 2))
             more = more or outbound.behind
+        if self._told and not any(outbound.waiting for outbound in self.outbound.values()):
+            self._told = False
+            self._begin_rest()
         return more
 
     def _can_send(self) -> bool:
-        return self._conn is not None and self._around.shell.is_writable(self.name, self._conn)
+        return self._conn is not None and self._rest is None and self._around.shell.is_writable(self.name, self._conn)
 
     def _send(self, messages: list[bytes]) -> None:
+        self._told = True
         self.feed(signals.Send(messages))
+
+    def _begin_rest(self) -> None:
+        """All that there was to tell is told: what comes now waits for the MinRouteAdvertisementIntervalTimer (RFC 4271 9.2.1.1)."""
+        if self.config.advertisement_interval:
+            wait = self.peer.jitter(self.config.advertisement_interval)
+            self._rest = self._around.shell.call_at(self._around.shell.now() + wait, self._rested)
+
+    def _rested(self) -> None:
+        self._rest = None
+        self._around.wake()
+
+    def _stop_rest(self) -> None:
+        self._told = False
+        if self._rest is not None:
+            self._rest.cancel()
+            self._rest = None
 
 
 def peer_config(config: Neighbor, around: Surroundings, *, was_up: bool = False) -> PeerConfig:

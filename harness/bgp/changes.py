@@ -48,6 +48,7 @@ EFFECTS: dict[str, Effect] = {
     "four_octet_asn": Effect.RESET,
     "enforce_first_as": Effect.NEW_ROUTES,
     "allow_as_in": Effect.NEW_ROUTES,
+    "advertisement_interval": Effect.AT_ONCE,
     "maximum_prefixes": Effect.AT_ONCE,
     "graceful_restart": Effect.NEXT_SESSION,
     "import_": Effect.NEW_ROUTES,

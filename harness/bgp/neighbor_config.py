@@ -150,6 +150,13 @@ class Neighbor(Options):
         True, description="eBGP: refuse routes whose first ASN is not the neighbour's (RFC 4271 6.3)"
     )
     allow_as_in: int = Field(0, ge=0, le=10, description="how often the own ASN may stand in a received AS path")
+    advertisement_interval: float = Field(
+        0.0,
+        ge=0,
+        le=600,
+        description="seconds that news waits after the last news was told (RFC 4271 9.2.1.1: MinRouteAdvertisementIntervalTimer); "
+        "0: it goes at once",
+    )
     maximum_prefixes: MaximumPrefixes | None = Field(
         None, description="most routes taken from the neighbour, and what happens beyond; default: no limit"
     )

@@ -85,6 +85,10 @@ class Peer(ConnectionPair):
         """A fresh number for a connection the shell accepted."""
         return self._shared.number()
 
+    def jitter(self, base: float) -> float:
+        """RFC 4271 10: an interval with the jitter that keeps speakers out of step."""
+        return self._shared.jitter(base)
+
     def deadline(self) -> float | None:
         """When :class:`~harness.bgp.signals.Tick` is due at the latest; None when nothing waits."""
         times = [when for connection in self._connections() for when in connection.timers.values()]

@@ -62,6 +62,7 @@ class Feature(StrEnum):
     REFUSED_SEEN = "refused routes that stay to be seen, with the reason"
     STATES = "every state that a session walks through, with its event"
     BFD_CEASE = "a session's end that names BFD (Cease/10, RFC 9384)"
+    ADVERTISEMENT_INTERVAL = "an interval between advertisements"
     SHUTDOWN_SENT = "shutdown text, sent (RFC 9003)"
     SHUTDOWN_READ = "shutdown text, read (RFC 9003)"
     ASN_2_BYTES = "no 4-byte ASN capability on demand"
@@ -153,6 +154,7 @@ NEIGHBOR_FIELDS: dict[str, Asks] = {
     "key_file": _always(Feature.MD5),
     "connect_retry_time": _always(Feature.CONNECT_RETRY),
     "four_octet_asn": _always(Feature.ASN_2_BYTES),
+    "advertisement_interval": _always(Feature.ADVERTISEMENT_INTERVAL),
     "enforce_first_as": _always(Feature.ANY_FIRST_AS),
     "allow_as_in": _always(Feature.ALLOW_AS_IN),
     "import_": _rules,

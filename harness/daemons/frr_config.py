@@ -125,7 +125,7 @@ def neighbor_lines(config: SpeakerConfig, neighbor: Neighbor) -> Iterator[str]:
     seconds = hold_time(config, neighbor)
     yield f"{at} timers {keepalive(seconds)} {seconds}"
     yield f"{at} timers connect {neighbor.connect_retry_time or config.connect_retry_time}"
-    yield f"{at} advertisement-interval 0"
+    yield f"{at} advertisement-interval {round(neighbor.advertisement_interval)}"
     if neighbor.passive:
         yield f"{at} passive"
     if neighbor.enforce_first_as and not is_internal(config, neighbor):

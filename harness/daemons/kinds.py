@@ -156,13 +156,14 @@ KINDS: Mapping[str, Kind] = {
                 Feature.REQUIRE_ROUTE,
                 *(Feature.MD5_QUOTES, Feature.MD5_CHANGE, Feature.BFD_APART),
                 *(Feature.RESILIENT_GROUPS, Feature.ADOPTION, Feature.REFUSED_SEEN, Feature.STATES),
-                *(Feature.NEXTHOP_OBJECTS, Feature.MULTIPATH_ALIKE, Feature.BFD_CEASE),
+                *(Feature.NEXTHOP_OBJECTS, Feature.MULTIPATH_ALIKE, Feature.BFD_CEASE, Feature.ADVERTISEMENT_INTERVAL),
             },
             {
                 Feature.REFUSED_SEEN: "it forgets what it refuses",
                 Feature.STATES: "it walks through the states in its own way",
                 Feature.NEXTHOP_OBJECTS: "it writes each route with its own next hops",
                 Feature.MULTIPATH_ALIKE: "it merges the paths of one next hop into one",
+                Feature.ADVERTISEMENT_INTERVAL: "it has none",
                 Feature.BFD_CEASE: "it closes the connection without a word of BFD",
                 Feature.MD5_QUOTES: "its strings have no quotation mark",
                 Feature.MD5_CHANGE: "it begins the session anew when the key changes",
@@ -196,6 +197,7 @@ KINDS: Mapping[str, Kind] = {
                 }
             ),
             {
+                Feature.STATES: "it walks through the states in its own way",
                 Feature.KERNEL: "it writes kernel routes only through FRR's zebra",
                 Feature.BFD: "it has none",
                 Feature.BFD_MULTIHOP: "it has none",
@@ -234,6 +236,7 @@ KINDS: Mapping[str, Kind] = {
                 }
             ),
             {
+                Feature.STATES: "it walks through the states in its own way",
                 Feature.KERNEL: "it has no table of routes",
                 Feature.BFD: "it has none",
                 Feature.BFD_MULTIHOP: "it has none",

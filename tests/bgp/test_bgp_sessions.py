@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from harness.bgp.config import ConfigError, parse_config
+from harness.bgp.config import ConfigError, Network, parse_config
+from harness.bgp.messages import MessageType
 from harness.bgp.prefixes import Family
 from harness.bgp.refresh import LONGEST
 from harness.bgp.signals import Refresh
@@ -152,4 +153,32 @@ def test_before_end_of_rib_no_refresh_is_begun_and_none_believed() -> None:
         e.get("kind", "eor") for e in s["b"].log.since()[since:] if e["type"] in ("refresh", "eor") and e["peer"] == "a"
     ]
     assert kinds == ["begins", "ends", "eor", "begins", "ends"]
+    assert sorted(rows(s["b"])) == [NET]
+
+
+@pytest.mark.spec("BGP-6")
+def test_news_of_a_route_waits_for_the_advertisement_interval() -> None:
+    """RFC 4271 9.2.1.1: at most one UPDATE about a route in the interval, and the last word counts; another neighbour waits for nothing."""
+    rest = {"advertisement_interval": 30}
+    world, s = build({"a": 1, "b": 2, "c": 3}, ["ab", "ac"], ab=rest)
+    world.run(60)
+
+    def sent(name: str) -> int:
+        return s["a"].adjacencies[name].peer.statistics.sent[MessageType.UPDATE]
+
+    before, unhurried = sent("b"), sent("c")
+    for number in range(5):
+        s["a"].add_network(Network(prefix=NET))
+        world.run(0.5)
+        assert sorted(rows(s["b"])) == [NET], number  # told at once; the first withdrawal waits
+        s["a"].delete_network(NET)
+        world.run(0.5)
+    assert (sent("b") - before, sent("c") - unhurried) == (1, 10)
+    world.run(30)
+    assert (sent("b") - before, rows(s["b"])) == (2, {})
+    s["a"].add_network(Network(prefix=NET))
+    world.run(1)
+    assert rows(s["b"]) == {}, "within the interval of the withdrawal"
+    s["a"].change_neighbor(s["a"].adjacencies["b"].config.model_copy(update={"advertisement_interval": 0.0}))
+    world.run(1)
     assert sorted(rows(s["b"])) == [NET]
