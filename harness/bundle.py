@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from harness.control import ControlError, call
 from harness.net.netlink import NetlinkError
 from harness.node import NodeHandle
+from harness.patience import stretched
 
 if TYPE_CHECKING:
     from harness.lab import Lab
@@ -42,7 +43,7 @@ def write(lab: Lab, folder: Path) -> Iterator[tuple[str, Path]]:
         yield title, path
     if lab.recording is not None:
         with contextlib.suppress(ControlError, OSError):
-            call(lab.recording.recorder.socket, "sync", within=_ANSWER_WITHIN)
+            call(lab.recording.recorder.socket, "sync", within=stretched(_ANSWER_WITHIN))
         path = folder / "signalling.pcapng"
         shutil.copyfile(lab.recording.path, path)
         yield "BGP and IKE on the routers' cables", path
@@ -74,7 +75,7 @@ def _daemons(node: NodeHandle) -> dict[str, Any]:
     for kind, daemon in node.daemons.items():
         for question in _QUESTIONS.get(kind, ()):
             try:
-                found[f"{kind} {question}"] = call(daemon.socket, question, within=_ANSWER_WITHIN)
+                found[f"{kind} {question}"] = call(daemon.socket, question, within=stretched(_ANSWER_WITHIN))
             except (ControlError, OSError) as error:
                 found[f"{kind} {question}"] = f"no answer: {error}"
     return found

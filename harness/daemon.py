@@ -13,6 +13,7 @@ from typing import Any
 
 from harness.control import ControlClient, ControlClosed
 from harness.net.zygote import Child, Spawn, Zygote
+from harness.patience import stretched
 from harness.stream import Stream
 
 _READY_WITHIN = 20.0
@@ -61,7 +62,7 @@ class Daemon:
     async def connect(self) -> None:
         """Returns when the daemon serves its socket and its events flow. Raises DaemonDied with the end of its log."""
         assert self._child is not None
-        connecting = asyncio.create_task(ControlClient.connect(self.socket, _READY_WITHIN))
+        connecting = asyncio.create_task(ControlClient.connect(self.socket, stretched(_READY_WITHIN)))
         dying = asyncio.create_task(self._child.exited())
         await asyncio.wait({connecting, dying}, return_when=asyncio.FIRST_COMPLETED)
         if not connecting.done():

@@ -21,6 +21,7 @@ from harness.net.namespace import Namespace
 from harness.net.records import RouteInfo
 from harness.net.requests import Protocol, RouteKind
 from harness.net.rtnl import Rtnl
+from harness.patience import stretched
 from harness.plan import Node, Plan, Role
 from harness.speakers import kernel_protocol
 from harness.stream import NotInTime
@@ -92,7 +93,7 @@ class NodeHandle:
                 f"{self.name}: {argv[0]} is not installed; vbrlab doctor says what labs need"
             ) from error
         try:
-            output, _ = await asyncio.to_thread(process.communicate, timeout=within)
+            output, _ = await asyncio.to_thread(process.communicate, timeout=stretched(within))
         except subprocess.TimeoutExpired:
             process.kill()
             process.communicate()
@@ -114,7 +115,7 @@ class NodeHandle:
         within: float = 2.0,
     ) -> Ping:
         """Pings an address; ``within`` bounds each answer. ``size`` is the ICMP payload, ``fragment=False`` sets DF."""
-        argv = ["ping", "-n", "-q", "-i", "0.02", "-c", str(count), "-W", str(within), to]
+        argv = ["ping", "-n", "-q", "-i", "0.02", "-c", str(count), "-W", f"{stretched(within):g}", to]
         argv[1:1] = ["-I", source] if source else []
         argv[1:1] = ["-s", str(size)] if size is not None else []
         argv[1:1] = [] if fragment else ["-M", "do"]

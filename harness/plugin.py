@@ -8,6 +8,7 @@ late: this module is loaded by every pytest run of the environment it is install
 from __future__ import annotations
 
 import asyncio
+import os
 import sys
 from collections.abc import AsyncIterator, Callable, Generator
 from pathlib import Path
@@ -54,12 +55,15 @@ def pytest_configure(config: pytest.Config) -> None:
     if not wants_sandbox(config):
         return
     from harness.net import sandbox
+    from harness.patience import stretched
 
     if not sandbox.inside():
         return
     from harness.session import RunRecord
 
     worker = getattr(config, "workerinput", None)
+    if worker is None and (seconds := _timeout(config)):  # a worker is told
+        config.option.timeout = stretched(seconds)
     folder = Path(worker["vbrlab_run"]) if worker is not None else config.getoption("--run-dir")
     config.stash[_RECORD] = RunRecord.begin(config.rootpath, folder, owner=worker is None)
     if worker is not None or not _distributed(config):
@@ -72,6 +76,15 @@ def pytest_configure(config: pytest.Config) -> None:
 def _distributed(config: pytest.Config) -> bool:
     """Does pytest-xdist hand the tests to workers (``-n``)?"""
     return bool(config.getoption("numprocesses", None))
+
+
+def _timeout(config: pytest.Config) -> float:
+    """pytest-timeout's limit of a test, from wherever it is set; 0 without one."""
+    if not hasattr(config.option, "timeout"):
+        return 0.0
+    if config.option.timeout is not None:
+        return float(config.option.timeout)
+    return float(os.environ.get("PYTEST_TIMEOUT") or config.getini("timeout") or 0.0)
 
 
 def wants_sandbox(config: pytest.Config) -> bool:

@@ -22,6 +22,7 @@ from harness.ipsec.strongswan import DataPlane
 from harness.lab import DATA_PLANE, Lab
 from harness.net import sandbox
 from harness.net.zygote import Zygote
+from harness.patience import described
 from harness.plan import Plan
 from harness.probe import Choice, Finding, probe
 from harness.speakers import NotSuited, Wish
@@ -90,6 +91,7 @@ class RunRecord:
         choice = plane_of_run()
         return [
             f"vbrlab: {no_data_plane() or f'IPsec data plane {choice.plane} ({choice.reason})'}",
+            f"vbrlab: {described()}",
             f"vbrlab: absent here: {', '.join(missing) or 'nothing'} (vbrlab doctor says what each changes)",
         ]
 

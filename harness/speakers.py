@@ -19,6 +19,7 @@ from harness.control import ControlError
 from harness.daemon import Daemon, write_private
 from harness.daemons.features import Feature, asked_for
 from harness.daemons.kinds import KINDS, Kind
+from harness.patience import stretched
 from harness.plan import Neighbor, Plan, Speaker
 from harness.stream import NotInTime, Stream
 
@@ -133,7 +134,7 @@ async def shown(speaker: Daemon, good: Callable[[Any], Any], *, within: float, w
     It asks again and again, which our own speaker's events spare a lab: a foreign daemon's table changes some time after its log has told
     of a message, and not every one tells of it at all. Raises NotInTime with the last answer.
     """
-    deadline = time.monotonic() + within
+    deadline = time.monotonic() + stretched(within)
     while True:
         answer = await speaker.call(**question)
         if found := good(answer):

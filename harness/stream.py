@@ -14,6 +14,8 @@ from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from harness.patience import stretched
+
 #: Something to become true: called for its value, which is awaited if it can be.
 Condition = Callable[[], Any]
 
@@ -112,9 +114,11 @@ class Stream:
     async def until(self, condition: Condition, *, within: float, since: float | None = None, what: str = "") -> Any:
         """The first true value of ``condition``, looked at now and then after every event.
 
-        The deadline is ``since`` (the trigger's moment, default now) plus ``within`` seconds. Raises NotInTime.
+        The deadline is ``since`` (the trigger's moment, default now) plus ``within`` seconds, which last longer on a slow machine
+        (``harness.patience``). Raises NotInTime.
         """
         origin = time.monotonic() if since is None else since
+        within = stretched(within)
         changed = asyncio.Event()
         self._waiters.add(changed)
         try:
@@ -136,7 +140,7 @@ class Stream:
 
     def _too_late(self, what: str, within: float, origin: float) -> str:
         last = "\n".join(event.text(origin) for event in self.events[-_SHOWN:]) or "no event at all"
-        return f"not within {within} s: {what}\nthe last events, times from the trigger:\n{last}"
+        return f"not within {within:g} s: {what}\nthe last events, times from the trigger:\n{last}"
 
 
 def _described(condition: Callable[..., Any]) -> str:

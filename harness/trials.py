@@ -25,6 +25,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from harness import patience
 from harness.net import packet_filter, queues, rtnl
 from harness.net.namespace import Namespace, unshare
 from harness.net.netlink import Flag, NetlinkError, Request, acknowledgement, attribute, frames, nested, text, u32
@@ -85,6 +86,13 @@ def _furnish() -> None:
     tempfile.tempdir = "/tmp"
     with rtnl.Rtnl() as netlink:
         netlink.transact([rtnl.link_set(_LOOPBACK, up=True)])
+
+
+def timely() -> Detail:
+    """The run's one factor, which was measured before this child began."""
+    if not patience.timely():
+        raise Missing(f"this machine is {patience.factor():g} times slower than the labs' timers were set for")
+    return {}
 
 
 def namespaces() -> Detail:
@@ -345,6 +353,7 @@ def every(names: Iterator[str]) -> Iterator[tuple[str, bool, str, Detail]]:
 
 TRIALS: dict[str, Callable[[], Detail]] = {
     "python": python,
+    "timely": timely,
     "namespaces": namespaces,
     "user-namespaces": user_namespaces,
     "veth": veth,

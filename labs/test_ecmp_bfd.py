@@ -51,6 +51,7 @@ async def all_up(lab: Lab, *, within: float) -> None:
 
 
 @pytest.mark.busy
+@pytest.mark.needs("timely")
 @pytest.mark.spec("ECMP-24", "VBR-12", "VBR-13")
 async def test_bfd_moves_the_traffic_of_a_tunnel_that_is_cut_off(fresh_ecmp: Broken) -> None:
     """Cease/10 at both ends within 200 ms, no packet lost later than 250 ms after the cut, and none at all on other tunnels."""
@@ -92,6 +93,7 @@ async def test_bfd_moves_the_traffic_of_a_tunnel_that_is_cut_off(fresh_ecmp: Bro
             assert cost.last_loss - lost_at < ON_OTHER_TUNNELS_WITHIN, (direction, cost)
 
 
+@pytest.mark.needs("timely")
 @pytest.mark.spec("VBR-24", "VBR-34")
 async def test_bfd_comes_to_one_side_then_to_the_other_of_a_running_lab(fresh_ecmp: Broken) -> None:
     """At the device only: BGP runs and BFD says that nobody answers. At the connection too: it is up."""

@@ -79,6 +79,25 @@ DH_GROUP = {
 """Beyond group14 no console goes; a device may."""
 
 
+KERNEL_ENCRYPTION = {
+    ("cbc(aes)", 128): "aes",
+    ("cbc(aes)", 192): "aes192",
+    ("cbc(aes)", 256): "aes256",
+    ("cbc(des3_ede)", 192): "3des",
+    ("rfc4106(gcm(aes))", 160): "aes-gcm",
+    ("rfc4106(gcm(aes))", 224): "aes-gcm-192",
+    ("rfc4106(gcm(aes))", 288): "aes-gcm-256",
+}
+KERNEL_INTEGRITY = {
+    ("hmac(md5)", 128): "md5",
+    ("hmac(sha1)", 160): "sha1",
+    ("hmac(sha256)", 256): "sha256",
+    ("hmac(sha384)", 384): "sha384",
+    ("hmac(sha512)", 512): "sha512",
+}
+"""What the kernel calls them in its own states, with the bits of the key (a combined cipher's has four octets of salt)."""
+
+
 def _look_up(table: Mapping[str, T], kind: str, word: str) -> T:
     try:
         return table[word]

@@ -24,6 +24,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from harness.patience import stretched
+
 _KEPT_LINES = 2000
 _PR_SET_PDEATHSIG = 1
 _PRIORITY = -10
@@ -109,7 +111,7 @@ class Charon:
                 ended = self._launch(environment)
                 waiting = asyncio.ensure_future(ready.wait())
                 either: set[asyncio.Future[Any]] = {waiting, ended}
-                await asyncio.wait(either, timeout=within, return_when=asyncio.FIRST_COMPLETED)
+                await asyncio.wait(either, timeout=stretched(within), return_when=asyncio.FIRST_COMPLETED)
                 waiting.cancel()
             finally:
                 loop.remove_reader(notify)

@@ -17,6 +17,7 @@ from typing import Any
 from vici.protocol import Message, Packet
 
 from harness.control import ControlError
+from harness.patience import stretched
 
 Answer = dict[str, Any]
 Listener = Callable[[str, Answer], None]
@@ -93,7 +94,8 @@ class ViciSession:
         self._waiting.append(waiting)
         self._writer.write(_HEADER.pack(len(packet)) + packet)
         try:
-            async with asyncio.timeout(within):  # wait_for of Python 3.11 may swallow the cancellation of its caller
+            # wait_for of Python 3.11 may swallow the cancellation of its caller.
+            async with asyncio.timeout(None if within is None else stretched(within)):
                 return await waiting
         except TimeoutError:
             raise ViciError(f"charon did not answer within {within} s") from None

@@ -13,6 +13,7 @@ import zlib
 from dataclasses import dataclass
 
 from harness.net.namespace import socket_in
+from harness.patience import stretched
 
 _CHUNK = bytes(range(256)) * 1024
 _TCP_INFO = struct.Struct("=8B24I")
@@ -66,7 +67,7 @@ async def transfer(
         received = [0, 0]
         sink = asyncio.create_task(_receive(listener, received))
         try:
-            async with asyncio.timeout(within):
+            async with asyncio.timeout(stretched(within)):
                 await loop.sock_connect(sender, (destination, port))
                 begun = time.monotonic()
                 sent = await _send(sender, octets)

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.control import ControlClient
+from harness.patience import stretched
 from harness.traffic.endpoint import Side
 from harness.traffic.flows import Direction, FlowSet, FlowSpec, Protocol
 from harness.traffic.observations import Window
@@ -140,8 +141,8 @@ class Generator:
                     run=started.run,
                     udp=expected[number][Protocol.UDP],
                     tcp=expected[number][Protocol.TCP],
-                    quiet=quiet,
-                    within=within,
+                    quiet=stretched(quiet),
+                    within=stretched(within),
                 )
                 for number, worker in enumerate((*self._clients, self._end))
             )

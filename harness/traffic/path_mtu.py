@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from harness.net.namespace import socket_in
+from harness.patience import stretched
 
 HEADERS = 28
 """Octets of an IPv4 header without options and of ICMP's."""
@@ -79,7 +80,7 @@ async def ping(
                 return Answer(Outcome.UNREACHABLE, size, 0.0, "the sending host")
             raise
         try:
-            async with asyncio.timeout(within):
+            async with asyncio.timeout(stretched(within)):
                 while True:
                     packet = await loop.sock_recv(sock, 1 << 16)
                     if (answer := _answer(packet, identity, sequence)) is not None:

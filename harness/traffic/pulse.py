@@ -17,6 +17,7 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
 from harness.net.namespace import socket_in
+from harness.patience import stretched
 
 _NUMBER = struct.Struct("!Q")
 #: The way is gone for the moment: the datagram counts as sent and lost.
@@ -90,7 +91,7 @@ class Pulse:
     async def beats(self, count: int = 1, within: float = 30.0) -> None:
         """Returns when that many more datagrams have come. Raises TimeoutError."""
         wanted = len(self._came) + count
-        async with asyncio.timeout(within):
+        async with asyncio.timeout(stretched(within)):
             while len(self._came) < wanted:
                 self._arrived.clear()
                 await self._arrived.wait()

@@ -32,6 +32,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.control import ControlServer, EventLog
+from harness.patience import stretched
 from harness.traffic.endpoint import Endpoint, EndpointError, Side
 from harness.traffic.flows import FlowSet, FlowSpec
 
@@ -83,7 +84,7 @@ class Worker:
         loop = asyncio.get_running_loop()
         pending = list(endpoint.connections())
         try:
-            async with asyncio.timeout(_CONNECT_WITHIN):
+            async with asyncio.timeout(stretched(_CONNECT_WITHIN)):
                 results = await asyncio.gather(
                     *(loop.sock_connect(sock, remote) for _flow, sock, remote in pending), return_exceptions=True
                 )

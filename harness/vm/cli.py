@@ -6,6 +6,7 @@ import argparse
 import os
 import platform
 import shutil
+import signal
 import sys
 import tempfile
 import time
@@ -51,6 +52,9 @@ def pytest_command(arguments: Sequence[str]) -> list[str]:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
+    signal.signal(
+        signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM)
+    )  # a run that is ended leaves no disks and no machine
     options, rest = parser().parse_known_args(arguments)
     if platform.machine() != "x86_64":
         say(f"the machine is made for x86-64; this is {platform.machine()}")

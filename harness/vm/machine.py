@@ -7,6 +7,7 @@ output. No network.
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import os
 import select
 import signal
@@ -27,6 +28,7 @@ _AT_INIT = b"@@vbrlab init"
 _AT_JOB = b"@@vbrlab job"
 _PROBE_WITHIN = 15.0  # seconds for a kernel under KVM to reach init: it takes two, or never does
 _BOOT_WITHIN = 180.0
+_PR_SET_PDEATHSIG = 1
 _END_OF_TEXT = b"\x03"  # Ctrl-C to the terminal inside
 
 
@@ -110,6 +112,7 @@ def run(machine: Machine, accelerator: Sequence[str], *, interactive: bool, say:
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         process_group=0,
+        preexec_fn=_die_with_parent,
     ) as qemu:
         assert qemu.stdin is not None
         try:
@@ -127,6 +130,10 @@ def run(machine: Machine, accelerator: Sequence[str], *, interactive: bool, say:
         reached = "after init" if init is not None else "before init"
         raise NotBooted("\n".join((f"the machine ended or hung {reached}", errors.strip(), *last)))
     return Boot(init or job, job, time.monotonic() - began)
+
+
+def _die_with_parent() -> None:
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def _console(
