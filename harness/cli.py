@@ -109,17 +109,30 @@ def list_scenarios(as_json: Json = False) -> None:
 
 
 @app.command(short_help="Holds a scenario or a document against the rules.")
-def validate(name: Source, as_json: Json = False) -> None:
+def validate(
+    name: Source,
+    was: Annotated[
+        str | None,
+        typer.Option("--was", metavar="NAME|FILE", help="what it was before: edits that are refused are named"),
+    ] = None,
+    as_json: Json = False,
+) -> None:
     """Holds a scenario or a YAML document against the documents' rules. Nothing is started."""
     import topologies
     from harness import documents
+    from harness.cloud.edits import edits
     from harness.cloud.findings import Finding, Severity
+
+    def resources(of: str) -> Any:
+        return _scenario(of).estate() if of in topologies.SCENARIOS else _document(of).estate
 
     findings: Sequence[Finding]
     if name in topologies.SCENARIOS:
         findings = _scenario(name).findings()
     else:
         findings = _document(name).findings
+    if was is not None:
+        findings = [*edits(resources(was), resources(name)), *findings]
     typer.echo(documents.as_json(name, findings) if as_json else documents.as_text(name, findings))
     raise typer.Exit(1 if any(finding.severity is Severity.ERROR for finding in findings) else 0)
 

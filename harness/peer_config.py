@@ -17,7 +17,7 @@ from pathlib import Path
 from harness.asa import render as asa
 from harness.cloud.build_data_centre import attach_data_centre
 from harness.cloud.ends import CloudEnd, Sided, ends_of
-from harness.cloud.resources import CustomerGateway, DataCentre, GatewayDevice
+from harness.cloud.resources import CustomerGateway, DataCentre, Estate, GatewayDevice
 from harness.ipsec import swanctl
 from harness.plan import Node, Tunnel
 
@@ -72,6 +72,9 @@ def find(estate: Sided, name: str) -> tuple[Peer, ...]:
     """
     ends = ends_of(estate)
     found = [end for end in ends if name in (end.name, end.node)] or [end for end in ends if name == end.connection]
+    if isinstance(estate, Estate) and name in estate.unattached:
+        rule = "is attached to no transit router yet, and its gateway IP address is assigned when it is (ECMP-4)"
+        raise NoPeer(f"{name} {rule}; attach it first")
     if not found:
         names = ", ".join(f"{each.node} ({each.name})" for each in ends)
         raise NoPeer(f"{estate.name} has no IPsec connection {name!r}; there are {names or 'none'}")

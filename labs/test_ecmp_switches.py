@@ -207,3 +207,24 @@ async def test_a_transit_router_gets_its_block_later(labs: Labs) -> None:
         await show(lab, tables())
         await lab["dc-router"].learned(VPC_BLOCKS[0], within=10.0)
         assert await lab["ecs"].ping(CLIENT)
+
+
+@pytest.mark.spec("ECMP-36")
+async def test_one_zone_lost(labs: Labs) -> None:
+    """The vSwitch of one zone is cut off: the instance in the other zone is reached as before, and no table changes.
+
+    The VPC connection itself is one cable here, in whichever zone: what a lab can show is that it does not lead through a vSwitch.
+    """
+    estate = ipsec_ecmp.estate(connections=1)
+    zones = {vswitch.name: vswitch.zone for vswitch in estate.vpcs[0].vswitches}
+    assert len({zones[name] for name in estate.vpc_connections[0].vswitches}) == 2
+    async with labs.running(compile_estate(estate), title="One zone of two lost") as lab:
+        await lab.established(within=15)
+        await show(lab, tables())
+        await lab["dc-client0"].reaches(ECS)
+        cut = lab.set_link("vpc", "ecs", up=False)
+        assert not await lab["dc-client0"].ping(ECS, within=0.3)
+        assert await lab["dc-client0"].ping("10.0.1.1")
+        assert await lab["ecs2"].ping(CLIENT)
+        await show(lab, {node: table for node, table in tables().items() if node != "vpc"}, since=cut)
+        assert not list(lab.stream.of(source="bgp", kind="peer.down", since=cut))

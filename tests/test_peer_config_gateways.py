@@ -174,3 +174,57 @@ def test_without_bgp_there_is_no_text_for_it(office: str) -> None:
     assert done.exit_code == 2
     assert "office-vpn, primary tunnel: BGP is disabled" in done.stderr
     assert vbrlab("peer-config", "office-vpn", "--scenario", office, "--format", "strongswan").exit_code == 0
+
+
+BRANCH = """\
+ipsec:
+  name: branch
+  vpc: {region: China (Hangzhou)}
+  customer_gateways: [{name: left, address: 198.51.100.7, asn: 65010}]
+  connections:
+    - {name: one, customer_gateway: left, bgp: true, tunnel_cidr: 169.254.20.0/30, local_bgp_address: 169.254.20.1, attached: false}
+"""
+
+
+@pytest.mark.spec("ECMP-4", "ECMP-25")
+def test_a_gateway_address_is_assigned_on_attachment(tmp_path: Path) -> None:
+    """Created and not attached, also to a router without a CIDR block: no error, no address, and whoever asks is told."""
+    file = tmp_path / "branch.yaml"
+    file.write_text(BRANCH.replace("name: branch", "name: branch\n  transit_router_cidr: null"))
+    assert vbrlab("validate", str(file)).exit_code == 0
+    asked = vbrlab("peer-config", "one", "--scenario", str(file))
+    assert asked.exit_code == 2
+    assert (
+        "one is attached to no transit router yet, and its gateway IP address is assigned when it is (ECMP-4)"
+        in asked.stderr
+    )
+    file.write_text(BRANCH.replace("attached: false", "attached: false, gateway_address: 203.0.113.50"))
+    told = vbrlab("validate", str(file))
+    assert told.exit_code == 1
+    column = file.read_text().splitlines()[5].index("203.0.113.50") + 1
+    assert f":6:{column}: error: one: gateway IP address 203.0.113.50, but it is assigned when" in told.output
+    file.write_text(BRANCH.replace("attached: false", "attached: true"))
+    assert "tunnel-group 203.0.113.11 " in vbrlab("peer-config", "one", "--scenario", str(file)).stdout
+
+
+@pytest.mark.spec("ECMP-3", "VPN-16")
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("asn: 65010", "asn: 65011", "ASN 65011 in the place of 65010"),
+        (", asn: 65010", "", "ASN none in the place of 65010"),
+        ("198.51.100.7", "198.51.100.8", "IP address 198.51.100.8 in the place of 198.51.100.7"),
+    ],
+)
+@pytest.mark.parametrize("text", [OFFICE, BRANCH], ids=["vpn_gateway", "ipsec"])
+def test_a_customer_gateway_is_not_edited(tmp_path: Path, text: str, old: str, new: str, said: str) -> None:
+    """By another name it is another customer gateway, which may be created."""
+    was, shall = tmp_path / "was.yaml", tmp_path / "shall.yaml"
+    was.write_text(text)
+    shall.write_text(text.replace(old, new))
+    done = vbrlab("validate", str(shall), "--was", str(was))
+    assert done.exit_code == 1
+    assert f"{said}: a customer gateway cannot be edited (ECMP-3). Delete it and create another" in done.output
+    assert vbrlab("validate", str(was), "--was", str(was)).exit_code == 0
+    shall.write_text(text.replace(old, new).replace("left", "other").replace("office-router", "other"))
+    assert "cannot be edited" not in vbrlab("validate", str(shall), "--was", str(was)).output

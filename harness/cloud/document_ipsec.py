@@ -84,6 +84,7 @@ class ConnectionForm(Form):
     name: str = Field(description="its name")
     node: str | None = Field(None, description="name of its node; default: vpn1, vpn2, ...")
     customer_gateway: str = Field(description="name of its customer gateway")
+    attached: bool = Field(True, description="attached to the transit router? Only then it has a gateway IP address")
     zone: str | None = Field(None, description="its zone; default: the first that the transit router supports")
     bgp: bool = Field(False, description="Enable BGP")
     local_asn: int = Field(DEFAULT_LOCAL_ASN, description="local ASN", json_schema_extra=ASN)
@@ -180,6 +181,7 @@ def build(form: EcmpForm) -> Built[Estate]:
         if apart
         else (),
         form.timers.value(),
+        tuple(each.name for each in form.connections if not each.attached),
     )
     return Built(estate, dict(_objects(form, estate)), tuple(_findings(form, estate)))
 
@@ -195,6 +197,8 @@ def _first_blocks(cidr: str) -> list[str]:
 def _connections(form: EcmpForm, region: Region) -> Iterator[IpsecConnection]:
     zones = SUPPORTED_ZONES.get(region, ())
     for number, each in enumerate(form.connections, 1):
+        if not each.attached:
+            continue
         yield IpsecConnection(
             name=each.name,
             node=each.node or f"vpn{number}",
@@ -223,6 +227,12 @@ def _findings(form: EcmpForm, estate: Estate) -> Iterator[Finding]:
         if region not in list(Region):
             rule = f"region {region!r} is not known"
             yield Finding(owner, rule, "ECMP-26", f"Choose one of {', '.join(Region)}", field="region")
+    for waiting in form.connections:
+        if not waiting.attached and waiting.gateway_address is not None:
+            rule = f"gateway IP address {waiting.gateway_address}, but it is assigned when the connection is attached"
+            yield Finding(
+                waiting.name, rule, "ECMP-4", "Leave it out, or attach the connection", field="gateway_address"
+            )
     names = [connection.node for connection in estate.ipsec_connections]
     for each in estate.ipsec_connections:
         if not CABLED_NAME.fullmatch(each.node) or names.count(each.node) > 1:
@@ -246,7 +256,9 @@ def _objects(form: EcmpForm, estate: Estate) -> Iterator[tuple[str, Path]]:
     told = {device.connection: number for number, device in enumerate(form.data_centre.devices)}
     devices = [device for centre in estate.data_centres for device in centre.devices]
     known = {customer.name for customer in form.customer_gateways}
-    for device, each in zip(devices, (c for c in form.connections if c.customer_gateway in known), strict=False):
+    for device, each in zip(
+        devices, (c for c in form.connections if c.attached and c.customer_gateway in known), strict=False
+    ):
         yield device.name, ("data_centre", "devices", told[each.name]) if each.name in told else ("data_centre",)
 
 

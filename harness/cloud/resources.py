@@ -274,7 +274,11 @@ class Timers:
 
 @dataclass(frozen=True, slots=True)
 class Estate:
-    """Everything a scenario consists of, cloud and data centre."""
+    """Everything a scenario consists of, cloud and data centre.
+
+    ``unattached`` are IPsec connections that were created and are attached to no transit router yet, by name: they have no gateway IP
+    address (ECMP-4), and nothing in the lab stands for them.
+    """
 
     name: str
     title: str
@@ -286,3 +290,4 @@ class Estate:
     vpc_connections: tuple[VpcConnection, ...] = ()
     inter_region_connections: tuple[InterRegionConnection, ...] = ()
     timers: Timers = Timers()
+    unattached: tuple[str, ...] = ()
