@@ -7,7 +7,7 @@ values are named. Keys are compared and never shown.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from ipaddress import IPv4Interface, IPv4Network
 
 from harness.asa import words
@@ -170,7 +170,9 @@ def check(
     except NotADevice as error:
         return _sorted(error.remarks)
     remarks = [*found.remarks, *_unequal(found, connection, gateway), *_keys(found, connection)]
-    return _sorted([*remarks, *_inner_addresses(found, connection), *_networks(found, blocks)])
+    remarks += [*_inner_addresses(found, connection), *_networks(found, blocks)]
+    # What is missing because a later "no" took it back has that line.
+    return _sorted(each if each.line else replace(each, line=config.who_took_back(each.remedy)) for each in remarks)
 
 
 def _unequal(found: AsaDevice, connection: TunnelEnd, gateway: CustomerGateway) -> Iterator[Remark]:

@@ -10,6 +10,9 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
+HIDDEN = "*****"
+"""What is shown in the place of a secret."""
+
 
 class Kind(StrEnum):
     """What a section configures: the words of the command that makes one."""
@@ -109,6 +112,21 @@ class AsaConfig:
     sections: Mapping[Kind, Mapping[str, Section]]
     unknown: tuple[Unknown, ...] = ()
     remarks: tuple[Remark, ...] = ()
+    taken_back: Mapping[int, str] = field(default_factory=dict)
+    """Commands that a later ``no`` took back, by the line of the ``no``."""
+
+    def who_took_back(self, remedy: str) -> int | None:
+        """The line of the ``no`` that took back what a remedy writes ("Add router bgp ASN ..."); words in capitals stand for any."""
+        _, _, command = remedy.partition(next((verb for verb in ("Add ", "Write ", " write ") if verb in remedy), "\0"))
+        wanted = command.split()[:3]
+        for line, text in reversed(list(self.taken_back.items())):
+            given = text.split()
+            if wanted and all(
+                word.isupper() or there == HIDDEN or word.lower().startswith(there.lower())
+                for word, there in zip(wanted, given, strict=False)
+            ):
+                return line
+        return None
 
     def of(self, kind: Kind) -> Mapping[str, Section]:
         return self.sections.get(kind, {})

@@ -374,6 +374,8 @@ class _Finder:
         self._say(None, rule, remedy)
 
     def _say(self, line: int | None, rule: str, remedy: str) -> None:
+        if line is None:
+            line = self._config.who_took_back(remedy)
         remark = Remark(line, rule, remedy)
         if remark not in self._remarks:
             self._remarks.append(remark)

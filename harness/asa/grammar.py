@@ -204,16 +204,13 @@ COMMANDS: Mapping[Mode, tuple[Command, ...]] = {
     ),
     Mode.INTERFACE: (
         Command("nameif <name>", "nameif"),
-        Command("no nameif"),
         Command("security-level <number>", "security-level", within(0, 100, "security level")),
-        Command("no security-level"),
         Command("ip address <address> <mask>", "address", address_and_mask),
         Command(
             "ip address <address> <mask> standby <address>",
             "address",
             lambda host, mask, _: address_and_mask(host, mask),
         ),
-        Command("no ip address"),
         Command("tunnel source interface <name>", "source"),
         Command("tunnel destination <address>", "destination", address),
         Command("tunnel mode ipsec ipv4", "mode", _is("ipsec ipv4")),

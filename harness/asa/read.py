@@ -11,17 +11,16 @@ import re
 from collections.abc import Iterator
 
 from harness.asa import grammar
-from harness.asa.config import AsaConfig, Key, Kind, Remark, Section, Unknown, Value, Weight
+from harness.asa.config import HIDDEN, AsaConfig, Key, Kind, Remark, Section, Unknown, Value, Weight
 from harness.asa.grammar import BadValue, Command, Mode
 
-MASKED = Key("*****")
+MASKED = Key(HIDDEN)
 """What ``show running-config`` prints in the place of any key."""
 
 _PROMPT = re.compile(r"^[A-Za-z][\w.-]*(?:/[\w/-]+)?(?:\([a-z0-9-]+\)#|[>#])(?:\s+|$)")
 _PAGER = re.compile(r"<--- More --->[\s\b]*(?:\r|$)?")
 _COMMENT = re.compile(r"[!#:]|Password:\s|Cryptochecksum:")
 _SECRET = re.compile(r"key|pass|secret|psk|shared|auth|communit|md5|cred|token", re.IGNORECASE)
-_HIDDEN = "*****"
 
 #: First words of commands that are no part of any section here: in a text without indentation they end the open one.
 _OUTSIDE = frozenset(
@@ -57,6 +56,7 @@ class _Reader:
         self._indented = False
         self._strange: int | None = None
         self._names: dict[str, str] = {}
+        self._taken_back: dict[int, str] = {}
 
     def line(self, number: int, text: str) -> None:
         body = text.expandtabs().rstrip()
@@ -81,7 +81,7 @@ class _Reader:
         if bad is not None:
             self._remarks.append(Remark(number, bad.rule, bad.remedy))
             return
-        if given[0].lower() == "no" and self._takes_back(given[1:]):
+        if given[0].lower() == "no" and self._takes_back(number, given[1:]):
             return
         self._not_understood(number, given, indent)
 
@@ -99,7 +99,8 @@ class _Reader:
                 self._remarks.append(Remark(value.line, rule, remedy, Weight.NOTE))
         secrets = {value.value.reveal() for _, value in keys}
         unknown = (Unknown(each.line, _without(each.text, secrets)) for each in self._unknown)
-        return AsaConfig(self._sections, tuple(unknown), tuple(sorted(self._remarks, key=lambda each: each.line or 0)))
+        remarks = tuple(sorted(self._remarks, key=lambda each: each.line or 0))
+        return AsaConfig(self._sections, tuple(unknown), remarks, self._taken_back)
 
     # ------------------------------------------------------------------------------------------------------------------ modes
 
@@ -183,13 +184,22 @@ class _Reader:
             self._open[command.opens] = section
             self._indent, self._indented = indent, False
 
-    def _takes_back(self, given: list[str]) -> bool:
+    def _takes_back(self, number: int, given: list[str]) -> bool:
         """``no`` and a command that is understood: what it set is not set any more, a section that it made is gone."""
         for mode in self._modes():
             for command in grammar.COMMANDS[mode]:
                 if given and (parameters := grammar.undone(command.pattern, given)) is not None:
-                    return self._forget(mode, command, parameters)
+                    before = self._set()
+                    known = self._forget(mode, command, parameters)
+                    if self._set() < before:
+                        self._taken_back[number] = self._shown(given)
+                    return known
         return False
+
+    def _set(self) -> int:
+        """How many sections and values there are."""
+        sections = [section for kind in self._sections.values() for section in kind.values()]
+        return len(sections) + sum(len(section.values) for section in sections)
 
     def _forget(self, mode: Mode, command: Command, parameters: list[str]) -> bool:
         kind = command.section
@@ -235,12 +245,12 @@ class _Reader:
         }
         for at, word in enumerate(given):
             if self._mode is Mode.TUNNEL_GROUP and word not in keywords:
-                return " ".join([*shown, _HIDDEN])
+                return " ".join([*shown, HIDDEN])
             shown.append(word)
             if _SECRET.search(word) and at + 1 < len(given):
-                return " ".join([*shown, _HIDDEN])
+                return " ".join([*shown, HIDDEN])
         return " ".join(shown)
 
 
 def _without(text: str, secrets: set[str]) -> str:
-    return " ".join(_HIDDEN if word in secrets else word for word in text.split())
+    return " ".join(HIDDEN if word in secrets else word for word in text.split())

@@ -152,6 +152,8 @@ class _Reader:
         )  # fmt: skip
 
     def _say(self, line: int | None, rule: str, remedy: str) -> None:
+        if line is None:
+            line = self._config.who_took_back(remedy)
         self._faults.append(Remark(line, rule, remedy))
 
     def _alike(self, command: str) -> int | None:

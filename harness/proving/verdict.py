@@ -121,7 +121,11 @@ def candidates_of(estate: Sided, text: str, file: Path, connection: str | None =
 def verdict(candidate: Candidate, facts: Facts) -> Verdict:
     """Facts of a run as the verdict on its text."""
     secrets = _secrets(candidate.config)
-    culprits = tuple(_quoted(each, candidate.text, secrets) for each in blame(candidate.device, facts))
+    blamed = [
+        each if each.line else replace(each, line=candidate.config.who_took_back(each.remedy))
+        for each in blame(candidate.device, facts)
+    ]
+    culprits = tuple(_quoted(each, candidate.text, secrets) for each in blamed)
     unblamed: tuple[str, ...] = ()
     if not facts.works and not culprits:
         reasons = [end.reason["text"] for end in (facts.cloud, facts.device) if end.reason]

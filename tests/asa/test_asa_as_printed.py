@@ -9,8 +9,9 @@ import pytest
 
 from harness.asa.device import read_device
 from harness.asa.read import lines_of, read
+from harness.asa.running import running
 from harness.cloud.resources import GatewayDevice
-from harness.device_check import text_of
+from harness.device_check import reports, text_of
 from labs.document import asa as document
 from topologies import ipsec_ecmp
 
@@ -124,3 +125,50 @@ def test_a_name_is_an_address_only_where_one_is_asked_for() -> None:
     """``name`` with an address that is none is listed; a nameif of the same word is left alone."""
     assert listed("name 300.1.1.1 X\n" + TEXT) == [(1, "name 300.1.1.1 X")]
     assert device("name 192.0.2.99 outside1\n" + TEXT) == device(TEXT)
+
+
+@pytest.mark.spec("ECMP-32", "ECMP-31")
+@pytest.mark.parametrize(
+    "taken",
+    [
+        "no crypto ikev2 policy 10",
+        "no interface Tunnel1",
+        "no router bgp 65530",
+        "no tunnel-group 203.0.113.191",
+        "interface Tunnel1\n no ip address",
+        "interface Tunnel1\n no nameif",
+        "interface Tunnel1\n no tunnel destination",
+        "interface Tunnel1\n shutdown",
+        "tunnel-group 203.0.113.191 ipsec-attributes\n no ikev2 remote-authentication pre-shared-key fddsFF123****",
+        "router bgp 65530\n address-family ipv4 unicast\n  no neighbor 169.254.10.1 remote-as 65531",
+    ],
+)
+def test_what_a_later_no_took_back_has_the_line_of_the_no(taken: str) -> None:
+    text = f"{TEXT}{taken}\n"
+    faults = running(read(text), CONNECTION.gateway_address).faults
+    assert [each.line for each in faults] == [len(text.splitlines())], faults
+
+
+@pytest.mark.spec("ECMP-32", "ECMP-31")
+@pytest.mark.parametrize(
+    "taken",
+    [
+        "crypto ipsec profile ALIYUN-PROFILE\n no set pfs",
+        "route outside1 203.0.113.191 255.255.255.255 192.0.2.9 5\nno route outside1 203.0.113.191 255.255.255.255 192.0.2.172\n"
+        "no route outside1 203.0.113.191 255.255.255.255 192.0.2.9 5",
+        "router bgp 65530\n address-family ipv4 unicast\n  no network 192.168.1.0 mask 255.255.255.0",
+    ],
+)
+def test_a_check_has_the_line_of_the_no(taken: str) -> None:
+    text = f"{TEXT}{taken}\n"
+    (report,) = reports(ipsec_ecmp.estate(), text, "vpn1")
+    assert [each.line for each in report.remarks] == [len(text.splitlines())], report.remarks
+
+
+@pytest.mark.spec("ECMP-32")
+def test_an_interface_without_a_name_takes_nothing_back() -> None:
+    """As ``show running-config`` prints an unused port: it is to blame for nothing."""
+    unused = "interface Management0/0\n shutdown\n no nameif\n no security-level\n no ip address\n"
+    assert device(unused + TEXT) == device(TEXT)
+    assert read(unused + TEXT).taken_back == {}
+    assert listed(unused + TEXT) == []
