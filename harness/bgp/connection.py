@@ -163,7 +163,7 @@ class Connection:
         self.session, self.received_open, self.held = PRE_OPEN, None, None
 
     def _send_open(self) -> None:
-        self.sent_open = self.shared.config.open()
+        self.sent_open = self.shared.open()
         self.write(encode(self.sent_open), MessageType.OPEN)
 
     def _send_keepalive(self) -> None:
@@ -208,7 +208,7 @@ class Connection:
         assert self.received_open is not None
         config = self.shared.config
         self.session = negotiate(
-            self.sent_open or config.open(),
+            self.sent_open or self.shared.open(),
             self.received_open,
             revised_errors=config.revised_errors,
             enforce_first_as=config.enforce_first_as,

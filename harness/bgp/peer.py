@@ -300,6 +300,11 @@ class Peer(ConnectionPair):
         self._shared.outputs.append(NotificationReceived(connection.conn, notification))
         version = (ErrorCode.OPEN_MESSAGE_ERROR, OpenError.UNSUPPORTED_VERSION_NUMBER)
         wrong_version = (notification.code, notification.subcode) == version
+        if (notification.code, notification.subcode) == (
+            ErrorCode.OPEN_MESSAGE_ERROR,
+            OpenError.UNSUPPORTED_OPTIONAL_PARAMETER,
+        ):
+            self._shared.refused_parameter()
         event = Event.NOTIF_MSG_VER_ERR if wrong_version else Event.NOTIF_MSG
         self._fire(connection, event, str(notification))
 

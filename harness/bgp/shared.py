@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum
 
 from harness.bgp.fsm import TABLES, Event, Table
-from harness.bgp.messages import Notification
+from harness.bgp.messages import Notification, Open
 from harness.bgp.peer_config import PeerConfig
+from harness.bgp.prefixes import Family
 from harness.bgp.signals import Output
 
 
@@ -54,11 +55,21 @@ class Shared:
         self.idle_hold = 0.0
         self.restart_after: float | None = None
         self.established_at: float | None = None
+        self.bare = False
         self._numbers = 0
 
     def configure(self, config: PeerConfig) -> None:
         self.config = config
         self.table: Table = TABLES[config.profile]
+
+    def open(self) -> Open:
+        """The OPEN to send: without capabilities for a neighbour that refused the parameter (RFC 5492 3)."""
+        message = self.config.open()
+        return replace(message, capabilities=()) if self.bare else message
+
+    def refused_parameter(self) -> None:
+        """The neighbour answered with 2/4. It is asked once without capabilities, where something is left to speak then."""
+        self.bare = not self.bare and Family.IPV4_UNICAST in self.config.families
 
     def number(self) -> int:
         self._numbers += 1

@@ -12,7 +12,17 @@ from harness.bgp.capabilities import Multiprotocol
 from harness.bgp.fsm import Event, State
 from harness.bgp.messages import KEEPALIVE_WIRE, MARKER, MessageType, Notification, Open, RouteRefresh, encode, frame
 from harness.bgp.prefixes import Family
-from harness.bgp.signals import Close, Down, NotificationReceived, NotificationSent, RefreshAsked, Stop, Transition
+from harness.bgp.signals import (
+    Close,
+    Connected,
+    Dial,
+    Down,
+    NotificationReceived,
+    NotificationSent,
+    RefreshAsked,
+    Stop,
+    Transition,
+)
 from harness.bgp.update import end_of_rib
 from tests.bgp.memory_link import RawHost
 from tests.bgp.speakers import HIGH, config, raw
@@ -244,3 +254,48 @@ def test_every_family_can_be_the_only_one() -> None:
         assert host.peer.session is not None
         assert host.peer.session.families == {family}
         assert config(HIGH, families=frozenset({family})).capabilities()[0] == Multiprotocol(family.afi, family.safi)
+
+
+@pytest.mark.spec("BGP-8", "BGP-10")
+def test_a_refresh_that_fills_a_message_is_answered_with_as_much_of_it_as_fits() -> None:
+    """RFC 7313 5: the data is the whole message; with 4096 octets there is no room for the NOTIFICATION's own header."""
+    host = raw("Established", extended_message=False)
+    refresh = frame(MessageType.ROUTE_REFRESH, bytes.fromhex("00010101") + bytes(4096 - 23))
+    host.say(refresh)
+    assert_ended(host, Notification(7, 1, refresh[: 4096 - 21]), Event.ROUTE_REFRESH_MSG_ERR)
+
+
+def opened(host: RawHost) -> bytes:
+    """The peer dials again after its idle hold; the body of the OPEN that it then sends."""
+    (dial,) = [output for output in host.advance(5) if isinstance(output, Dial)][:1]
+    host.conn = dial.conn
+    host.sent.clear()
+    host.feed(Connected(host.conn, True, "192.0.2.1", "192.0.2.2"))
+    ((kind, body),) = host.said()
+    assert kind is MessageType.OPEN
+    return body
+
+
+@pytest.mark.spec("BGP-14", "BGP-19")
+def test_a_neighbour_that_knows_no_capabilities_is_asked_without_them() -> None:
+    """RFC 5492 3: after a NOTIFICATION 2/4 the session is tried again without the parameter, and comes up as BGP-4 alone."""
+    host = raw("OpenSent")
+    host.say(encode(Notification(2, 4)))
+    body = opened(host)
+    assert body[9:] == b"\0", "no optional parameters"
+    assert body[1:3] == (65001).to_bytes(2, "big")
+    host.say(encode(Open(65002, 90, IPv4Address("10.0.0.2"))))
+    host.say(KEEPALIVE_WIRE)
+    session = host.peer.session
+    assert session is not None
+    assert (session.asn4, set(session.families), session.route_refresh) == (False, {Family.IPV4_UNICAST}, False)
+    # One that refuses that too, or that is configured anew, is offered everything again.
+    host.say(encode(Notification(2, 4)))
+    assert opened(host)[9] > 0
+
+
+def test_capabilities_stay_where_the_session_would_be_nothing_without_them() -> None:
+    """IPv6 alone cannot be spoken without the capability for it."""
+    host = raw("OpenSent", families=frozenset({Family.IPV6_UNICAST}))
+    host.say(encode(Notification(2, 4)))
+    assert opened(host)[9] > 0
