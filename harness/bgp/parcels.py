@@ -85,7 +85,13 @@ class Parcel:
             for message in pack_withdrawals(self._session, self._family, self._withdrawn):
                 yield message, 0
         for (attributes, next_hop), slices in self._announced.items():
-            packed = pack_announcements(self._session, self._family, attributes, next_hop or own_address, slices)
+            try:
+                packed = pack_announcements(self._session, self._family, attributes, next_hop or own_address, slices)
+            except ValueError:
+                # RFC 8654 4: what outgrew the session's messages cannot be told, and nothing older may stay in its place.
+                for message in pack_withdrawals(self._session, self._family, slices):
+                    yield message, 0
+                continue
             for message in packed:
                 yield message, 0 if next_hop else next_hop_at(message, self._family)
 

@@ -271,21 +271,15 @@ def pack_announcements(
     """As few messages as hold ``slices``, all with the same attributes and next hop; ready to be sent.
 
     The slices carry path identifiers exactly where ``family in session.add_path_send``. IPv4 with a next hop of 4 octets goes
-    in the classic fields, everything else in MP_REACH_NLRI, which stands first (RFC 7606 5.1). Where the attributes leave no room for a
-    route the neighbour cannot be told: it gets withdrawals, so that it keeps nothing older (RFC 8654 4).
+    in the classic fields, everything else in MP_REACH_NLRI, which stands first (RFC 7606 5.1). Raises ``ValueError`` where
+    the attributes alone leave no room for a route.
     """
-    slices = list(slices)
-    longest = max(map(len, slices), default=0)
     if family is Family.IPV4_UNICAST:
         block = encode_attributes(attributes.evolve(next_hop=next_hop), session)
         room = session.max_length - _OVERHEAD - len(block)
-        if room < longest:
-            return pack_withdrawals(session, family, slices)
         return [_message(b"", block, routes, session) for routes in _portions(slices, room)]
     block = encode_attributes(attributes.evolve(next_hop=b""), session)
     room = session.max_length - _OVERHEAD - len(block) - (4 + 5 + len(next_hop))
-    if room < longest:
-        return pack_withdrawals(session, family, slices)
     return [_message(b"", _reach(family, next_hop, routes) + block, b"", session) for routes in _portions(slices, room)]
 
 

@@ -21,10 +21,11 @@ from harness.bgp.capabilities import (
     negotiate,
 )
 from harness.bgp.errors import ProtocolError
-from harness.bgp.messages import MARKER, Framer, Notification, Open, decode
+from harness.bgp.messages import MARKER, Notification, Open, decode
+from harness.bgp.parcels import Parcel
 from harness.bgp.prefixes import Family, from_network
 from harness.bgp.session import Session
-from harness.bgp.update import Update, decode_update, pack_announcements
+from harness.bgp.update import Update, decode_update
 
 BOTH = frozenset(Family)
 V4, V6 = Family.IPV4_UNICAST, Family.IPV6_UNICAST
@@ -183,19 +184,26 @@ def test_a_faulty_message_that_fills_its_length_still_gets_its_notification() ->
 
 
 @pytest.mark.spec("BGP-12")
-def test_a_route_whose_attributes_grew_too_long_is_withdrawn() -> None:
+@pytest.mark.parametrize("own", [False, True], ids=["next hop kept", "own next hop"])
+def test_a_route_whose_attributes_grew_too_long_is_withdrawn(*, own: bool) -> None:
     """RFC 8654 4: what came in an extended message may not fit the next neighbour's; it must not keep an older route."""
     narrow = Session(local_asn=1, peer_asn=2, asn4=True, families=BOTH)
     wide = Session(local_asn=1, peer_asn=2, asn4=True, families=BOTH, extended_message=True)
     long = Attributes(as_path=as_path.sequence((2,)), communities=tuple(range(1 << 16, (1 << 16) + 2000)))
+    short = Attributes(as_path=as_path.sequence((2,)))
     for family, hop, route in (
         (V4, bytes((10, 0, 0, 1)), SLICE),
-        (V6, bytes(15) + b"\1", from_network("2001:db8::/32")),
+        (V6, bytes.fromhex("20010db8000000000000000000000001"), from_network("2001:db8::/32")),
     ):
-        (told,) = pack_announcements(narrow, family, long, hop, iter([route]))
-        assert decode_update(told[19:], narrow) == Update(withdrawn={family: [route]})
-        (whole,) = pack_announcements(wide, family, long, hop, iter([route]))
-        assert len(whole) > 8000
-        framer = Framer()
-        framer.max_length = wide.max_length
-        assert len(framer.feed(whole)) == 1
+        other = from_network("10.0.0.0/8" if family is V4 else "2001:db8:1::/48")
+        told = []
+        for session in (narrow, wide):
+            parcel = Parcel(session, family)
+            parcel.put(((), ((0, long, b"" if own else hop),)), [route])
+            parcel.put(((), ((0, short, b"" if own else hop),)), [other])
+            told.append(parcel.messages(hop))
+        first, second = told[0]
+        assert decode_update(first[19:], narrow) == Update(withdrawn={family: [route]})
+        assert decode_update(second[19:], narrow).announced == {family: [other]}
+        assert len(told[1][0]) > 8000
+        assert decode_update(told[1][0][19:], wide).next_hop == {family: hop}
