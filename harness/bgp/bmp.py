@@ -34,6 +34,13 @@ class View(Enum):
     ADJ_RIB_OUT = 0x50
 
 
+class PeerType(IntEnum):
+    """RFC 7854 4.2 and RFC 9069 4.1: a neighbour, or this speaker's own table."""
+
+    GLOBAL = 0
+    LOC_RIB = 3
+
+
 class DownReason(IntEnum):
     """RFC 7854 4.9: why a session ended."""
 
@@ -60,7 +67,7 @@ _COUNTERS = {Statistic.UPDATES_TREATED_AS_WITHDRAWN, Statistic.PREFIXES_TREATED_
 
 _FLAG_IPV6 = 0x80
 _PEER = struct.Struct(">BB8x16sI4sII")
-_TEXT, _DESCRIPTION, _NAME, _REASON = 0, 1, 2, 1
+_TEXT, _DESCRIPTION, _NAME, _REASON, _TABLE_NAME = 0, 1, 2, 1, 3
 _ADMINISTRATIVELY_CLOSED = 0
 
 
@@ -71,13 +78,14 @@ class Peer:
     address: bytes
     asn: int
     identifier: IPv4Address
+    kind: PeerType = PeerType.GLOBAL
 
     def header(self, time: float, view: View = View.PRE_POLICY) -> bytes:
         """``time``: seconds since the epoch."""
         flags = view.value | (_FLAG_IPV6 if len(self.address) == 16 else 0)
         seconds = int(time)
         return _PEER.pack(
-            0, flags, wide(self.address), self.asn, self.identifier.packed, seconds, int((time - seconds) * 1e6)
+            self.kind, flags, wide(self.address), self.asn, self.identifier.packed, seconds, int((time - seconds) * 1e6)
         )
 
 
@@ -97,12 +105,15 @@ def termination(text: str) -> bytes:
     return _message(MessageType.TERMINATION, reason + _text(_TEXT, text))
 
 
-def peer_up(peer: Peer, time: float, local: bytes, ports: tuple[int, int], opens: tuple[bytes, bytes]) -> bytes:
-    """RFC 7854 4.10. ``ports``: local, remote; ``opens``: the whole OPEN messages, sent and received.
+def peer_up(
+    peer: Peer, time: float, local: bytes, ports: tuple[int, int], opens: tuple[bytes, bytes], table: str = ""
+) -> bytes:
+    """RFC 7854 4.10. ``ports``: local, remote; ``opens``: the whole OPEN messages, sent and received; ``table``: the name of a Loc-RIB,
+    which RFC 9069 4.4.1 wants.
 
-    The optional Information at its end is left out: readers that take it for a third message are in use.
+    For neighbours the optional Information at its end is left out: readers that take it for a third message are in use.
     """
-    body = wide(local) + struct.pack(">HH", *ports) + b"".join(opens)
+    body = wide(local) + struct.pack(">HH", *ports) + b"".join(opens) + (_text(_TABLE_NAME, table) if table else b"")
     return _message(MessageType.PEER_UP, peer.header(time) + body)
 
 

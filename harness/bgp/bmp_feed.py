@@ -12,17 +12,19 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from ipaddress import IPv4Address
 from itertools import islice
 
 from harness.bgp import bmp, signals
 from harness.bgp.adj_out import AdjRibOut
-from harness.bgp.adjacency import Adjacency, packed_address
+from harness.bgp.adjacency import Adjacency, mapped, packed_address
 from harness.bgp.attributes import Attributes
+from harness.bgp.capabilities import FourOctetAs, Multiprotocol
 from harness.bgp.fsm import Event
-from harness.bgp.messages import encode
+from harness.bgp.messages import Open, encode
 from harness.bgp.monitoring_options import BmpCollector
 from harness.bgp.prefixes import Family, split_path_id
-from harness.bgp.rib import AdjRibIn
+from harness.bgp.rib import AdjRibIn, Table
 from harness.bgp.session import Session
 from harness.bgp.speaker import Speaker
 from harness.bgp.update import Update, end_of_rib, pack_announcements, pack_withdrawals
@@ -31,6 +33,9 @@ PIECE = 256
 """Routes looked up for one piece: about a millisecond."""
 QUEUE_LIMIT = 1 << 20
 """Octets of Peer Up, Peer Down and statistics that may wait."""
+
+_LOC_RIB = ""
+"""The name of the own table among the streams; no neighbour's is empty."""
 
 _Told = tuple[Attributes, bytes] | None
 """Attributes and next hop of a route as the station shall know it; None: it is not there."""
@@ -126,6 +131,8 @@ class Feed:
         self._bad_updates: dict[str, list[int]] = {}
         self._turn = 0
         self._put(bmp.initiation(name, f"vbrlab-bgpd, AS {speaker.config.asn}, {speaker.router_id}"))
+        if options.loc_rib:
+            self._loc_rib_up()
         for adjacency in speaker.adjacencies.values():
             if adjacency.up is not None:
                 self._peer_up(adjacency, adjacency.up, standing=True)
@@ -177,6 +184,20 @@ class Feed:
             # RFC 7854 5: End-of-RIB ends the first table. Of a session that just came up it is the neighbour's own.
             stream.end_of_rib = standing
 
+    def _loc_rib_up(self) -> None:
+        """RFC 9069 4 and 5: the speaker's own table as a peer without an address, whose OPENs are made up from what it carries."""
+        speaker = self._speaker
+        asn, identifier = speaker.config.asn, speaker.router_id
+        peer = bmp.Peer(bytes(4), asn, identifier, bmp.PeerType.LOC_RIB)
+        offered = Open.of(asn, 0, identifier, (*(Multiprotocol(*f.value) for f in speaker.tables), FourOctetAs(asn)))
+        self._put(bmp.peer_up(peer, self._wall(), bytes(4), (0, 0), (encode(offered),) * 2, "global"))
+        wire = Session(asn4=True, families=frozenset(speaker.tables), extended_message=True)
+        self._streams[_LOC_RIB] = streams = []
+        for family, table in speaker.tables.items():
+            stream = self._stream(peer, bmp.View.PRE_POLICY, family, wire, table, _chosen(table, identifier))
+            stream.told, stream.end_of_rib = set(), True
+            streams.append(stream)
+
     def _opened(self, adjacency: Adjacency, peer: bmp.Peer, session: Session) -> Iterator[_Stream]:
         options = self._options
         for family, inbound in adjacency.inbound.items():
@@ -198,14 +219,20 @@ class Feed:
         view: bmp.View,
         family: Family,
         wire: Session,
-        table: AdjRibIn | AdjRibOut,
+        table: AdjRibIn | AdjRibOut | Table,
         look: Callable[[bytes], _Told],
     ) -> _Stream:
         def mark(keys: Iterable[bytes]) -> None:
             stream.marks.update(dict.fromkeys(keys))
             self._changed()
 
-        first = list(table.routes) if isinstance(table, AdjRibIn) else table.slices()
+        match table:
+            case AdjRibIn():
+                first = list(table.routes)
+            case AdjRibOut():
+                first = table.slices()
+            case Table():
+                first = list(table.selections)
         stream = _Stream(peer, view, family, wire, look, iter(first), lambda: table.watch.remove(mark))
         table.watch.append(mark)
         return stream
@@ -294,6 +321,18 @@ def _admitted(rib: AdjRibIn) -> Callable[[bytes], _Told]:
     def look(key: bytes) -> _Told:
         path = rib.routes.get(key)
         return None if path is None or path.rejected is not None else (path.attributes, path.next_hop[:16])
+
+    return look
+
+
+def _chosen(table: Table, identifier: IPv4Address) -> Callable[[bytes], _Told]:
+    """Own routes have no next hop; they are told with the BGP Identifier in its place."""
+    own = mapped(identifier.packed, table.family)
+
+    def look(key: bytes) -> _Told:
+        selection = table.selections.get(key)
+        best = None if selection is None else selection.best
+        return None if best is None else (best.attributes, best.next_hop[:16] or own)
 
     return look
 

@@ -21,6 +21,7 @@ class BmpCollector(_Options):
     pre_policy: bool = Field(True, description="tell what neighbours sent (Adj-RIB-In before the import policy)")
     post_policy: bool = Field(False, description="tell what the import policy left of it")
     adj_rib_out: bool = Field(False, description="tell what neighbours were told (RFC 8671, after the export policy)")
+    loc_rib: bool = Field(False, description="tell what was chosen: the best path of each prefix (Loc-RIB, RFC 9069)")
     statistics_interval: float = Field(60.0, ge=0, description="seconds between Statistics Reports; 0: none")
     retry: float = Field(5.0, gt=0, description="seconds after a failure until the next connection; doubles up to 60")
     patience: float = Field(

@@ -41,6 +41,7 @@ class Table:
     def __init__(self, family: Family, preferences: Preferences, cost: Cost) -> None:
         self.family = family
         self.selections: dict[bytes, Selection] = {}
+        self.watch: list[Marks] = []
         self._preferences = preferences
         self._cost = cost
         # What each changed prefix was, and the order in which to take them: from the front of a large dict that would be a search.

@@ -223,6 +223,9 @@ class Speaker(Neighborhood):
         """The consequences of a batch of decisions: kernel first, then the neighbours are told."""
         self._write_selections(family, [(change.now, change.prefixes) for change in batch])
         self._around.groups.follow(family, batch)
+        for mark in self.tables[family].watch:
+            for change in batch:
+                mark(change.prefixes)
         self._tell_changes(family, [change for change in batch if not _same_routes(change.before, change.now)])
 
     def _tell_changes(self, family: Family, changes: Sequence[Change]) -> None:

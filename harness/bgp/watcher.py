@@ -1,7 +1,8 @@
 """Looking on: what a speaker tells those who watch it (BMP, MRT dumps).
 
 A watcher hears, for each neighbour, the inputs its Peer takes and the outputs it gives, in order. It changes nothing, raises nothing and
-returns at once. With none, nothing is spent on it. Changes of tables are watched where they are: ``AdjRibIn.watch``, ``AdjRibOut.watch``.
+returns at once. With none, nothing is spent on it. Changes of tables are watched where they are: ``AdjRibIn.watch``, ``AdjRibOut.watch``,
+``Table.watch`` (what was decided and told).
 """
 
 from __future__ import annotations

@@ -20,7 +20,7 @@ from harness.bgp.bmp_client import BmpClient
 from harness.bgp.bmp_feed import QUEUE_LIMIT, Feed
 from harness.bgp.config import Network, parse_rules
 from harness.bgp.fsm import Event
-from harness.bgp.messages import decode
+from harness.bgp.messages import Open, decode
 from harness.bgp.monitoring_options import BmpCollector
 from harness.bgp.prefixes import Family
 from harness.bgp.session import Session
@@ -40,7 +40,9 @@ class Station:
         self.messages: list[tuple[bmp.MessageType, bytes]] = []
         self.routes: dict[tuple[str, int], dict[str, Update]] = {}
         self.ends: list[tuple[str, int]] = []
-        self._session = Session(asn4=True, add_path_receive=frozenset({V4}) if add_path else frozenset())
+        self._session = Session(
+            asn4=True, families=frozenset(Family), add_path_receive=frozenset({V4}) if add_path else frozenset()
+        )
         self._rest = b""
 
     def hear(self, data: bytes) -> None:
@@ -396,3 +398,47 @@ async def test_a_station_that_is_not_there_is_told_once_and_found_when_it_comes(
     assert len([e for e in s["b"].log.since() if e["type"] == "bmp.down"]) == 1
     server.close()
     await told.close()
+
+
+def test_a_station_hears_what_was_chosen() -> None:
+    """RFC 9069: the Loc-RIB as a peer of type 3 without an address; own routes too, of several offers the best, and what goes goes."""
+    world, s = build(
+        {"a": 1, "b": 2, "c": 1},
+        ["ab", "cb"],
+        a={"networks": [NET]},
+        c={"networks": [NET]},
+        b={"networks": ["172.16.0.0/16"]},
+    )
+    _, read, station = fed(s["b"], loc_rib=True, pre_policy=False)
+    read()
+    ups = [body for kind, body in station.messages if kind is bmp.MessageType.PEER_UP]
+    (own,) = [body for body in ups if body[0] == bmp.PeerType.LOC_RIB]
+    assert own[1] == 0 and own[2:26] == bytes(24)
+    assert own[26:34] == (2).to_bytes(4, "big") + s["b"].router_id.packed
+    length = int.from_bytes(own[78:80], "big")
+    sent, received, rest = own[62 : 62 + length], own[62 + length : 62 + 2 * length], own[62 + 2 * length :]
+    opened = decode(sent[18], sent[19:])
+    assert sent == received and isinstance(opened, Open)
+    assert (opened.true_asn, opened.hold_time, opened.identifier) == (2, 0, s["b"].router_id)
+    assert rest == struct.pack(">HH", 3, 6) + b"global"
+
+    table = station.routes["0.0.0.0", 0]
+    assert set(table) == {NET, "172.16.0.0/16"}
+    assert station.ends == [("0.0.0.0", 0)] * 2, "one for each family"
+    chosen = s["b"].tables[V4].selections[nlri.from_network(NET)].best
+    assert chosen is not None
+    assert table[NET].next_hop == {V4: chosen.next_hop}
+    assert table["172.16.0.0/16"].next_hop == {V4: s["b"].router_id.packed}
+
+    best = chosen.source.name
+    s[best].delete_network(NET)
+    world.run(1)
+    read()
+    assert station.routes["0.0.0.0", 0][NET].next_hop == {
+        V4: ip_address(address({"a": "c", "c": "a"}[best], "b")).packed
+    }
+    s[{"a": "c", "c": "a"}[best]].delete_network(NET)
+    s["b"].delete_network("172.16.0.0/16")
+    world.run(1)
+    read()
+    assert station.routes["0.0.0.0", 0] == {}
