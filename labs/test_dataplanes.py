@@ -36,6 +36,7 @@ def side_by_side(found: dict[DataPlane, Cost | str]) -> Grid:
     return Grid("IPsec data planes side by side", COLUMNS, tuple(rows), note)
 
 
+@pytest.mark.busy
 @pytest.mark.spec("ECMP-6", "ECMP-17")
 @pytest.mark.timeout(600)
 async def test_every_plane_gives_the_same_tables_and_carries_bulk(labs: Labs, pytestconfig: pytest.Config) -> None:

@@ -43,6 +43,7 @@ async def mbit_per_second(lab: Lab, sender: str, receiver: str, megabytes: float
     return done.mbit_per_second
 
 
+@pytest.mark.busy
 @pytest.mark.spec("ECMP-38")
 @pytest.mark.needs("tbf")
 async def test_rates_hold_in_each_direction_and_change_while_running(fresh_ecmp: Broken) -> None:
@@ -100,6 +101,7 @@ def share_lost(ledger: Any) -> float:
     return float(totals["missing"] / totals["sent"])
 
 
+@pytest.mark.busy
 @pytest.mark.spec("ECMP-13", "ECMP-17", "ECMP-23", "ECMP-24")
 @pytest.mark.needs("netem", "resilient-groups", "hash-policy")
 async def test_convergence_and_split_at_40_ms_and_1_percent_of_loss(fresh_ecmp: Broken) -> None:
