@@ -29,6 +29,7 @@ from harness.cloud.document_tunnel_forms import (
     TunnelTimersForm,
     VSwitchForm,
     data_centre,
+    devices_belong,
     network_of,
     places_of_instances,
     regional,
@@ -128,7 +129,11 @@ WORDS = {
     "data_centre": "data centre",
     "devices": "device",
 }
-FIELDS: dict[str, Path] = {"key": ("pre_shared_key",)}
+FIELDS: dict[str, Path] = {
+    "key": ("pre_shared_key",),
+    "ike": ("ike", "lifetime"),
+    "esp": ("ipsec", "lifetime"),
+}
 
 
 def build(form: EcmpForm) -> Built[Estate]:
@@ -233,6 +238,7 @@ def _findings(form: EcmpForm, estate: Estate) -> Iterator[Finding]:
             yield Finding(
                 waiting.name, rule, "ECMP-4", "Leave it out, or attach the connection", field="gateway_address"
             )
+    yield from devices_belong(form.data_centre, {each.name: 1 for each in form.connections}, "ECMP-12")
     names = [connection.node for connection in estate.ipsec_connections]
     for each in estate.ipsec_connections:
         if not CABLED_NAME.fullmatch(each.node) or names.count(each.node) > 1:
@@ -246,6 +252,9 @@ def _objects(form: EcmpForm, estate: Estate) -> Iterator[tuple[str, Path]]:
         yield customer.name, ("customer_gateways", number)
     for number, each in enumerate(form.connections):
         yield each.name, ("connections", number)
+    for number, _ in enumerate(form.data_centre.devices):
+        yield f"device {number + 1}", ("data_centre", "devices", number)
+    yield "timers", ("timers",)
     yield f"data centre {form.data_centre.name}", ("data_centre",)
     yield f"VPC {form.vpc.name}", ("vpc",)
     yield "VPC-connection", ("vpc",)

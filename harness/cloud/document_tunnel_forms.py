@@ -5,7 +5,7 @@ Which values are legal is for ``harness.cloud.rules`` and ``harness.cloud.vpn_ru
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 from typing import Any, Literal, Protocol
@@ -14,6 +14,7 @@ from pydantic import Field
 
 from harness.cloud.document_shape import Form
 from harness.cloud.document_tree import Path
+from harness.cloud.findings import Finding
 from harness.cloud.resources import (
     DataCentre,
     Ecs,
@@ -247,6 +248,18 @@ def data_centre(
         for number, (connection, part, end) in enumerate(known, 1)
     ]
     return DataCentre(form.name, tuple(form.blocks), form.lan, tuple(devices), form.asn, form.mesh)
+
+
+def devices_belong(form: DataCentreForm, parts: Mapping[str, int], spec: str) -> Iterator[Finding]:
+    """Devices that are written for a connection or a tunnel that is not there; ``parts`` are the tunnels of each connection."""
+    for number, device in enumerate(form.devices, 1):
+        if device.connection not in parts:
+            rule = f"IPsec connection {device.connection!r} does not exist"
+            remedy = f"Choose {' or '.join(sorted(parts))}" if parts else "Write the connection first"
+            yield Finding(f"device {number}", rule, spec, remedy, field="connection")
+        elif device.tunnel == "secondary" and parts[device.connection] < 2:
+            rule = f"{device.connection} has no secondary tunnel"
+            yield Finding(f"device {number}", rule, spec, "Leave tunnel out", field="tunnel")
 
 
 def _device(

@@ -30,6 +30,7 @@ from harness.cloud.document_tunnel_forms import (
     TunnelTimersForm,
     VSwitchForm,
     data_centre,
+    devices_belong,
     places_of_instances,
     regional,
     security_groups,
@@ -164,7 +165,11 @@ WORDS = {
 }
 
 #: Where a rule's field is written, if not under its own name.
-FIELDS: dict[str, Path] = {"key": ("pre_shared_key",)}
+FIELDS: dict[str, Path] = {
+    "key": ("pre_shared_key",),
+    "ike": ("ike", "lifetime"),
+    "esp": ("ipsec", "lifetime"),
+}
 
 
 def build(form: VpnForm) -> Built[VpnEstate]:
@@ -268,16 +273,8 @@ def _findings(form: VpnForm, estate: VpnEstate) -> Iterator[Finding]:
         if _day(cen.created) is None:
             rule = f"{cen.created!r} is no day"
             yield Finding(f"CEN instance {cen.name}", rule, "VPN-19", "Write it like 2018-06-30", field="created")
-    names = {connection.name for connection in estate.ipsec_connections}
-    for number, device in enumerate(form.data_centre.devices):
-        parts = {c.name: len(c.tunnels) for c in estate.ipsec_connections}
-        if device.connection not in names:
-            rule = f"IPsec connection {device.connection!r} does not exist"
-            remedy = f"Choose {' or '.join(sorted(names))}" if names else "Write the connection first"
-            yield Finding(f"device {number + 1}", rule, "VPN-24", remedy, field="connection")
-        elif device.tunnel == "secondary" and parts[device.connection] < 2:
-            rule = f"{device.connection} has no secondary tunnel"
-            yield Finding(f"device {number + 1}", rule, "VPN-24", "Leave tunnel out", field="tunnel")
+    parts = {connection.name: len(connection.tunnels) for connection in estate.ipsec_connections}
+    yield from devices_belong(form.data_centre, parts, "VPN-24")
 
 
 def _objects(form: VpnForm, estate: VpnEstate) -> Iterator[tuple[str, Path]]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from ipaddress import IPv4Address, IPv4Network
 
-from harness.cloud import security_groups
+from harness.cloud import data_centre_rules, security_groups
 from harness.cloud.findings import Finding
 from harness.cloud.resources import Estate
 
@@ -81,6 +81,11 @@ def public_addresses_have_one_owner(estate: Estate) -> Iterator[Finding]:
             yield Finding(gateway.name, rule, "ECMP-3", "Give the public address of the device", field="address")
 
 
+def lifetimes_are_legal(estate: Estate) -> Iterator[Finding]:
+    for connection in estate.ipsec_connections:
+        yield from data_centre_rules.lifetimes_are_legal(connection.name, connection.ike, connection.esp)
+
+
 def instances_lie_in_their_vswitches(estate: security_groups.Walled) -> Iterator[Finding]:
     owners: dict[str, str] = {}
     for vpc in estate.vpcs:
@@ -117,6 +122,8 @@ FIRST: tuple[Callable[[Estate], Iterator[Finding]], ...] = (
     addresses_are_addresses,
     nodes_have_names_of_their_own,
     public_addresses_have_one_owner,
+    *data_centre_rules.FIRST,
+    lifetimes_are_legal,
     instances_lie_in_their_vswitches,
     *security_groups.FIRST,
 )

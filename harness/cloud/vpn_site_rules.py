@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from ipaddress import IPv4Address, IPv4Network
 
-from harness.cloud import security_groups
+from harness.cloud import data_centre_rules, security_groups
 from harness.cloud.findings import Finding
 from harness.cloud.resources import GatewayDevice
 from harness.cloud.site_rules import instances_lie_in_their_vswitches
@@ -29,15 +29,6 @@ _FIELDS = {
     "IP address": "address",
     "local BGP IP address": "local_bgp_address",
 }
-
-#: (field of ``harness.cloud.resources.Timers``, least, most)
-_TIMERS: tuple[tuple[str, float, float], ...] = (
-    ("hold_time", 0, 65535),
-    ("connect_retry_time", 1, 65535),
-    ("dpd_delay", 0.1, 86400),
-    ("retransmit_timeout", 0.1, 3600),
-    ("retransmit_tries", 0, 100),
-)
 
 
 def blocks_are_blocks(estate: VpnEstate) -> Iterator[Finding]:
@@ -170,23 +161,11 @@ def addresses_have_one_owner(estate: VpnEstate) -> Iterator[Finding]:
         if IPv4Network(text).overlaps(_WIRING):
             rule = f"{text} overlaps {_WIRING}, which the links inside the cloud use"
             yield Finding(owner, rule, "ECMP-1", "Choose another block")
-    for centre in estate.data_centres:
-        size = IPv4Network(centre.lan).num_addresses
-        inner = [address for d in centre.devices for address in (d.private_address, d.clients_next_hop)]
-        if len(set(inner)) < len(inner) or size < 256:
-            rule = f"LAN {centre.lan} has no room for {len(centre.devices)} devices"
-            yield Finding(
-                f"data centre {centre.name}", rule, "ECMP-2", "Choose a /24 or larger, or fewer tunnels", field="lan"
-            )
 
 
-def timers_are_in_their_ranges(estate: VpnEstate) -> Iterator[Finding]:
-    for field, least, most in _TIMERS:
-        value = getattr(estate.timers, field)
-        if not least <= value <= most or (field == "hold_time" and value in (1, 2)):
-            allowed = f"0 or 3 to {most}" if field == "hold_time" else f"{least} to {most}"
-            spec = "BGP-15" if field == "hold_time" else "ECMP-6"
-            yield Finding("timers", f"{field} {value} is not {allowed}", spec, f"Choose {allowed}", field=field)
+def lifetimes_are_legal(estate: VpnEstate) -> Iterator[Finding]:
+    for connection, tunnel in tunnels_of(estate):
+        yield from data_centre_rules.lifetimes_are_legal(tunnel_words(connection, tunnel), tunnel.ike, tunnel.esp)
 
 
 def devices_of(estate: VpnEstate) -> list[GatewayDevice]:
@@ -206,7 +185,8 @@ FIRST: tuple[Rule, ...] = (
     connections_have_one_or_two_tunnels,
     names_can_be_used,
     nodes_have_names_of_their_own,
-    timers_are_in_their_ranges,
+    *data_centre_rules.FIRST,
+    lifetimes_are_legal,
     instances_lie_in_their_vswitches,
     *security_groups.FIRST,
 )

@@ -27,6 +27,24 @@ ipsec:
   data_centre: {blocks: [172.16.1.0/24]}
 """
 
+WRITTEN_OUT = BRANCH.replace(
+    "  data_centre: {blocks: [172.16.1.0/24]}\n",
+    """\
+  timers: {hold_time: 90, connect_retry_time: 120, dpd_delay: 30, retransmit_timeout: 4, retransmit_tries: 5}
+  data_centre:
+    asn: 65010
+    lan: 192.168.50.0/24
+    blocks: [172.16.1.0/24]
+    devices: [{connection: one, asn: 65010, networks: [172.16.1.0/24], blocks: [172.16.2.0/24], ike: {lifetime: 86400}}]
+""",
+).replace(
+    "{region: China (Hangzhou)}",
+    """
+    region: China (Hangzhou)
+    vswitches: [{name: a, cidr: 10.0.0.0/24, zone: H, instance: 10.0.0.9, security_groups: [web]}]
+    security_groups: [{name: web, inbound: [{source: 172.16.0.0/12, protocol: tcp, ports: 80/443, priority: 5}]}]""",
+)
+
 BOTH = """\
 resilience:
   vbr:
@@ -85,6 +103,16 @@ def test_circuit_and_tunnel_meet() -> None:
         (BRANCH, "bgp: true, tunnel_cidr: 169.254.20", "zone: X, bgp: true, tunnel_cidr: 169.254.20", 8, "ECMP-27"),
         (BRANCH, "name: two", 'name: two, pre_shared_key: "a b"', 9, "ECMP-5"),
         (BRANCH, "name: branch", "name: branch\n  region: Mars", 3, "ECMP-26"),
+        (BRANCH, "172.16.1.0/24", "172.16.1.0/30", 10, "ECMP-2"),
+        (BRANCH, "{blocks", "{lan: 192.168.50.0/28, blocks", 10, "ECMP-2"),
+        (BRANCH, "{blocks", "{asn: 0, blocks", 10, "ECMP-2"),
+        (BRANCH, "{blocks", "{devices: [{connection: three}], blocks", 10, "ECMP-12"),
+        (BRANCH, "{blocks", "{devices: [{connection: one, tunnel: secondary}], blocks", 10, "ECMP-12"),
+        (BRANCH, "name: two,", "name: two, ike: {lifetime: 0},", 9, "ECMP-6"),
+        (BRANCH, "name: two,", "name: two, ipsec: {lifetime: 90000},", 9, "ECMP-6"),
+        (BRANCH, "name: branch", "name: branch\n  timers: {hold_time: 2}", 3, "BGP-15"),
+        (BRANCH, "name: branch", "name: branch\n  timers: {dpd_delay: 0}", 3, "ECMP-6"),
+        (BOTH, "172.16.1.0/24", "172.16.1.0/31", 13, "ECMP-2"),
         (BOTH, "peer_asn: 65010", "peer_asn: 65011", 1, "VPN-10"),
         (BOTH, "169.254.20.0/30", "169.254.5.0/30", 12, "VPN-17"),
         (BOTH, "group: idc", "group: nobody", 4, "VBR-25"),
@@ -113,6 +141,8 @@ _WORDS = st.sampled_from(
         "x",
         "-1",
         "0",
+        "172.16.1.0/31",
+        "1/2",
         "4294967296",
         "null",
         "true",
@@ -129,7 +159,7 @@ _WORDS = st.sampled_from(
 @given(st.data())
 def test_no_value_breaks_the_reading(data: st.DataObject) -> None:
     """Any values in the place of any others: findings, or a plan; never an exception."""
-    text = data.draw(st.sampled_from((BRANCH, BOTH)))
+    text = data.draw(st.sampled_from((BRANCH, WRITTEN_OUT, BOTH)))
     values = list(re.finditer(r"(?<=: )[^\s,{}\[\]]+", text))
     for match in sorted(data.draw(st.sets(st.sampled_from(values), min_size=1, max_size=3)), key=lambda m: -m.start()):
         text = text[: match.start()] + data.draw(_WORDS) + text[match.end() :]

@@ -28,6 +28,7 @@ from harness.cloud.vpn import (
 from harness.cloud.vpn_rules import RESERVED_TUNNEL_BLOCKS, RULES, refused_by, validate
 from harness.cloud.vpn_site_rules import FIRST
 from harness.cloud.vpn_status import BGP_DISABLED, UNAVAILABLE, tunnel_status
+from harness.plan import Esp, Ike
 from topologies import vpn_gateway
 
 Change = Callable[[VpnEstate], VpnEstate]
@@ -108,6 +109,10 @@ def second_table(vswitch: str) -> Change:
 
 def timers(**changes: Any) -> Change:
     return lambda estate: replace(estate, timers=replace(estate.timers, **changes))
+
+
+def centre(**changes: Any) -> Change:
+    return lambda estate: replace(estate, data_centres=(replace(estate.data_centres[0], **changes),))
 
 
 def lan(block: str) -> Change:
@@ -250,6 +255,10 @@ BROKEN: list[tuple[Change, dict[str, Any], str, str, str, str]] = [
 ]
 
 BROKEN += [
+    (tunnel(ike=Ike(lifetime=0)), {}, PRIMARY, "IKE lifetime 0 is not 1 to 86400", "ECMP-6", "1 to 86400"),
+    (tunnel(1, esp=Esp(lifetime=86401)), {}, SECONDARY, "IPsec lifetime 86401", "ECMP-6", "1 to 86400"),
+    (centre(blocks=("172.16.1.0/30",)), {}, "data centre dc", "172.16.1.0/30 is too small", "ECMP-2", "/28"),
+    (centre(asn=0), {}, "data centre dc", "ASN 0 of its router", "ECMP-2", "range"),
     (
         walled(InboundRule("10.0.0.0/8", priority=0)),
         {},
