@@ -72,6 +72,27 @@ def vswitches_lie_in_their_vpc(estate: Sited) -> Iterator[Finding]:
                 yield Finding(f"vSwitch {vswitch.name}", rule, "ECMP-1", f"Choose a block inside {vpc.cidr}")
 
 
+def customer_gateways_are_outside(estate: Sited) -> Iterator[Finding]:
+    for gateway in estate.customer_gateways:
+        yield from inside_of(estate, gateway.name, "address", gateway.address)
+
+
+def gateway_addresses_are_outside(estate: Estate) -> Iterator[Finding]:
+    for connection in estate.ipsec_connections:
+        yield from inside_of(estate, connection.name, "gateway_address", connection.gateway_address)
+
+
+def inside_of(estate: Sited, owner: str, field: str, address: str) -> Iterator[Finding]:
+    """A public address that lies in a block of the VPCs or of the data centre."""
+    blocks = [(vpc.cidr, f"VPC {vpc.name}") for vpc in estate.vpcs]
+    blocks += [(block, f"data centre {c.name}") for c in estate.data_centres for block in (c.lan, *c.blocks)]
+    blocks += [(block, d.name) for c in estate.data_centres for d in c.devices for block in d.blocks]
+    for block, whose in blocks:
+        if IPv4Address(address) in IPv4Network(block):
+            rule = f"its IP address {address} lies in {block} of {whose}"
+            yield Finding(owner, rule, "ECMP-3", "Give an address that the internet reaches", field=field)
+
+
 def keys_are_legal(estate: Estate) -> Iterator[Finding]:
     for connection in estate.ipsec_connections:
         if not KEY.fullmatch(connection.key):
@@ -281,6 +302,8 @@ RULES: tuple[Rule, ...] = (
     route_check,
     blocks_do_not_overlap,
     vswitches_lie_in_their_vpc,
+    customer_gateways_are_outside,
+    gateway_addresses_are_outside,
     keys_are_legal,
     customer_gateways_fit,
     transit_routers_take_connections,

@@ -16,7 +16,14 @@ from ipaddress import IPv4Network, ip_network
 from harness.cloud import security_groups
 from harness.cloud.findings import Finding, Severity, judge, refuse_errors
 from harness.cloud.resources import CustomerGateway
-from harness.cloud.rules import KEY, asn_of_device_matches, blocks_do_not_overlap, vswitches_lie_in_their_vpc
+from harness.cloud.rules import (
+    KEY,
+    asn_of_device_matches,
+    blocks_do_not_overlap,
+    customer_gateways_are_outside,
+    inside_of,
+    vswitches_lie_in_their_vpc,
+)
 from harness.cloud.vpn import (
     BGP_REGIONS,
     CLOSING_DOWN,
@@ -60,6 +67,11 @@ def require_valid(estate: VpnEstate) -> list[Finding]:
 
 
 # ---------------------------------------------------------------------------------------------------------------- gateways
+
+
+def gateway_addresses_are_outside(estate: VpnEstate) -> Iterator[Finding]:
+    for connection, tunnel in tunnels_of(estate):
+        yield from inside_of(estate, tunnel_words(connection, tunnel), "gateway_address", tunnel.gateway_address)
 
 
 def regions_support_bgp(estate: VpnEstate) -> Iterator[Finding]:
@@ -424,6 +436,8 @@ RULES: tuple[Rule, ...] = (
     addresses_have_one_owner,
     blocks_do_not_overlap,
     vswitches_lie_in_their_vpc,
+    customer_gateways_are_outside,
+    gateway_addresses_are_outside,
     regions_support_bgp,
     gateways_support_bgp,
     gateways_have_no_bgp_peers,

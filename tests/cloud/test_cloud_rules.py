@@ -155,6 +155,17 @@ BROKEN: list[tuple[Change, str, str, str, str]] = [
     ),
 ]
 
+BROKEN += [
+    (
+        gateway(address="192.168.1.9"),
+        "Customer-Gateway1",
+        "lies in 192.168.1.0/24 of data centre dc",
+        "ECMP-3",
+        "internet",
+    ),
+    (connection(gateway_address="10.0.9.9"), "IPsec-VPN Connection 1", "lies in 10.0.0.0/16", "ECMP-3", "internet"),
+]
+
 WARNED: list[tuple[Change, str, str]] = [
     (connection(routing_mode="protected-flow"), "VPN-15", "destination-based"),
     (connection(local_asn=65535), "VPN-17", "reserved"),

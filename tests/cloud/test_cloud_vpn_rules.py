@@ -255,6 +255,15 @@ BROKEN: list[tuple[Change, dict[str, Any], str, str, str, str]] = [
 ]
 
 BROKEN += [
+    (
+        customer(address="10.0.0.1"),
+        {},
+        "Customer-Gateway1",
+        "10.0.0.1 lies in 10.0.0.0/16 of VPC vpc",
+        "ECMP-3",
+        "internet",
+    ),
+    (tunnel(gateway_address="192.168.50.9"), {}, PRIMARY, "192.168.50.9 lies in 192.168.50.0/24", "ECMP-3", "internet"),
     (tunnel(ike=Ike(lifetime=0)), {}, PRIMARY, "IKE lifetime 0 is not 1 to 86400", "ECMP-6", "1 to 86400"),
     (tunnel(1, esp=Esp(lifetime=86401)), {}, SECONDARY, "IPsec lifetime 86401", "ECMP-6", "1 to 86400"),
     (centre(blocks=("172.16.1.0/30",)), {}, "data centre dc", "172.16.1.0/30 is too small", "ECMP-2", "/28"),
