@@ -6,6 +6,7 @@ Exit status: 0 all bars met (or not to be judged, a rival being absent), 1 a bar
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
@@ -15,7 +16,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from bench.registry import Benchmark, Measurement, Options, UnknownBenchmark, discover, select
+from bench.registry import Benchmark, Measurement, Options, Skipped, UnknownBenchmark, discover, select
 
 OUT = Path("reports/out/bench.json")
 LOG_WIDTH = 140
@@ -77,10 +78,21 @@ def run(chosen: Sequence[Benchmark], options: Options, progress: Console) -> tup
             for row in each.measure(options):
                 rows.append(row)
                 progress.print(f"  {row.name}: {quantity(row.ours, row.unit)}", highlight=False)
+        except Skipped as reason:
+            progress.print(f"  skipped: {escape(str(reason))}", highlight=False, soft_wrap=True)
         except Exception as error:
             failed.append(each.name)
             progress.print(f"  [bold red]failed[/]: {type(error).__name__}: {escape(str(error))}", highlight=False)
     return rows, failed
+
+
+def _chart(file: Path) -> None:
+    """``<name>.svg`` and ``<name>.png`` beside the results, where any row has a rival; the report of the labs has the same chart."""
+    from reports import bench_plot, charts
+
+    item = bench_plot.read(file)
+    if item is not None and item.rows:
+        charts.chart(item, file.stem).save(file.parent)
 
 
 @app.command()
@@ -111,11 +123,13 @@ def main(
             if rival.path() is None:
                 typer.echo(f"{rival.package}|{rival.program}|the rival {rival.name}")
         return
+    began = time.monotonic()
     rows, failed = run(chosen, Options(rounds), Console(stderr=True))
     out.parent.mkdir(parents=True, exist_ok=True)
     out.write_text(json.dumps([row.as_json() for row in rows], indent=2, ensure_ascii=False) + "\n")
     console.print(render(rows))
-    console.print(f"written to {out}", highlight=False)
+    _chart(out)
+    console.print(f"{time.monotonic() - began:.0f} s; written to {out}", highlight=False)
     if failed or any(row.ok is False for row in rows):
         raise typer.Exit(1)
 

@@ -63,7 +63,11 @@ class Running:
 
     def words(self) -> str:
         """The daemon's last words."""
-        return self.log.read_text(errors="replace")[-1500:] if self.log.exists() else ""
+        return self.all()[-1500:]
+
+    def all(self) -> str:
+        """All that the daemon said."""
+        return self.log.read_text(errors="replace") if self.log.exists() else ""
 
     def end(self) -> None:
         for process in self.processes:

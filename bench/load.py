@@ -3,7 +3,8 @@
 As a program inside a sandbox, ``python load.py WORK DAEMON [FILE]`` prints one measurement as JSON. The works:
 
 ``stream``    the real stream from one peer into the table and the kernel, then the loss of that session until the kernel is empty;
-``three``     the same from three peers with paths of different lengths, so that every prefix is decided between three;
+``three``     the same from three peers with paths of different lengths, so that every prefix is decided between three; then they
+              withdraw all of it, and announce it again;
 ``singles``   100,000 prefixes, one an UPDATE, into the kernel;
 ``fan``       100,000 prefixes from one peer, out to eight others, until the last of them has all;
 ``start``     two of the daemon, started together, to Established (``start-md5``: with a key): see ``handshake``.
@@ -50,7 +51,7 @@ COUNT = 100_000
 RECEIVERS = 8
 _KEY = "benchmark"
 _TICK = os.sysconf("SC_CLK_TCK")
-_KEEPALIVE = b"\xff" * 16 + b"\x00\x13\x04"
+KEEPALIVE = b"\xff" * 16 + b"\x00\x13\x04"
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,11 +81,11 @@ def open_message(asn: int, identifier: IPv4Address, hold: int = 0) -> bytes:
 
 
 def feed(netns_fd: int, number: int, messages: Sequence[bytes], pipe: Connection) -> None:
-    """A peer: takes the session up, then does what ``pipe`` says: "send", "expect N", "close". A process of its own."""
+    """A peer: takes the session up, then does what ``pipe`` says: "send", "withdraw", "expect N", "close". A process of its own."""
     setns(netns_fd)
     address = feeder_address(number)
     asn = FEEDER_ASN + number
-    peer = _session(address, asn)
+    peer = session(address, asn)
     pipe.send("up")
     octets = b"".join(messages)
     while True:
@@ -99,6 +100,11 @@ def feed(netns_fd: int, number: int, messages: Sequence[bytes], pipe: Connection
                     pipe.send(time.monotonic())
                     _send(peer, octets)
                     pipe.send("sent")
+                case ["withdraw"]:
+                    gone = b"".join(stream.withdrawals(messages))
+                    pipe.send(time.monotonic())
+                    _send(peer, gone)
+                    pipe.send("sent")
                 case ["expect", count]:
                     pipe.send(_received(peer, int(count)))
                 case ["close"]:
@@ -107,7 +113,7 @@ def feed(netns_fd: int, number: int, messages: Sequence[bytes], pipe: Connection
                     return
 
 
-def _session(address: IPv4Address, asn: int) -> socket.socket:
+def session(address: IPv4Address, asn: int, hold: int = 0) -> socket.socket:
     """Dials until the daemon listens and the session is Established (a daemon says to nobody when it does)."""
     end = time.monotonic() + 60
     while True:
@@ -117,7 +123,7 @@ def _session(address: IPv4Address, asn: int) -> socket.socket:
         try:
             peer.settimeout(5.0)
             peer.connect((str(DAEMON), PORT))
-            peer.sendall(open_message(asn, address) + _KEEPALIVE)
+            peer.sendall(open_message(asn, address, hold) + KEEPALIVE)
             kinds = _message_kinds(peer)
             if next(kinds) == 1 and next(kinds) == 4:
                 peer.settimeout(None)
@@ -290,21 +296,31 @@ def _started(
             running.end()
 
 
-def into_kernel(contender: Contender, streams: Sequence[Sequence[bytes]], routes: int, *, loss: bool) -> Load:
-    """All ``streams`` at once until the kernel has ``routes``; with ``loss`` the sessions end then, until it has none."""
+def into_kernel(
+    contender: Contender, streams: Sequence[Sequence[bytes]], routes: int, *, loss: bool = False, again: bool = False
+) -> Load:
+    """All ``streams`` at once until the kernel has ``routes``. With ``loss`` the sessions end then, until it has none; with ``again``
+    all is withdrawn, until it has none, and announced once more."""
     course = Course(len(streams))
     base = course.routes()
     with _started(contender, course, streams) as (running, feeders):
+
+        def said(words: str, reached: Callable[[int], bool]) -> float:
+            for feeder in feeders:
+                feeder.ask(words)
+            began: float = min(feeder.answer() for feeder in feeders)
+            for feeder in feeders:
+                feeder.answer()
+            return course.until(reached, running) - began
+
         before = _cpu_of(running.pids())
-        for feeder in feeders:
-            feeder.ask("send")
-        began = min(feeder.answer() for feeder in feeders)
-        for feeder in feeders:
-            feeder.answer()
-        ended = course.until(lambda count: count >= base + routes - REFUSED, running)
+        seconds = said("send", lambda count: count >= base + routes - REFUSED)
         pids = running.pids()
         cpu, memory = _cpu_of(pids) - before, _memory_of(pids)
         extra: dict[str, float] = {}
+        if again:
+            extra["withdrawn"] = said("withdraw", lambda count: count <= base)
+            extra["again"] = said("send", lambda count: count >= base + routes - REFUSED)
         if loss:
             before = _cpu_of(pids)
             for feeder in feeders:
@@ -312,7 +328,7 @@ def into_kernel(contender: Contender, streams: Sequence[Sequence[bytes]], routes
             closed = min(feeder.answer() for feeder in feeders)
             emptied = course.until(lambda count: count <= base, running)
             extra = {"withdrawn": emptied - closed, "withdrawn_cpu": _cpu_of(pids) - before}
-        return Load(ended - began, cpu, memory, course.routes() - base if not loss else routes, extra)
+        return Load(seconds, cpu, memory, course.routes() - base if not loss else routes, extra)
 
 
 def fan_out(contender: Contender, messages: Sequence[bytes], routes: int) -> Load:
@@ -345,11 +361,11 @@ def run(work: str, contender: Contender, file: Path | None) -> Load:
         if work == "stream":
             return into_kernel(contender, [first.messages], first.routes, loss=True)
         others = [_longer(first.messages, [FEEDER_ASN + n] * n, feeder_address(n)) for n in (1, 2)]
-        return into_kernel(contender, [first.messages, *others], first.routes, loss=False)
+        return into_kernel(contender, [first.messages, *others], first.routes, again=True)
     block = stream.attributes([FEEDER_ASN, 64700, 64800], feeder_address(0))
     singles = stream.singles(COUNT, block)
     if work == "singles":
-        return into_kernel(contender, [singles.messages], singles.routes, loss=False)
+        return into_kernel(contender, [singles.messages], singles.routes)
     return fan_out(contender, singles.messages, singles.routes)
 
 

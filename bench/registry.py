@@ -39,6 +39,10 @@ class UnknownRival(ValueError):
     """A bar names a rival that its measurement does not carry."""
 
 
+class Skipped(Exception):
+    """A benchmark cannot run here; the text says what is missing and how it is had. Neither a success nor a failure."""
+
+
 @dataclass(frozen=True, slots=True)
 class Rival:
     """A program that does the same work. `program` is looked for on PATH and in the sbin folders; `package` is Debian's name for it."""

@@ -114,6 +114,12 @@ def routes_of(whole: bytes) -> tuple[list[bytes], list[bytes]]:
     return _cut(whole[21 : attributes_at - 2]), _cut(whole[routes_at:])
 
 
+def withdrawals(messages: Sequence[bytes]) -> list[bytes]:
+    """UPDATEs that take back all that ``messages`` announced, some hundred prefixes each."""
+    known = list(dict.fromkeys(prefix for whole in messages for prefix in routes_of(whole)[1]))
+    return [message(b"".join(known[at : at + 500]), b"", b"") for at in range(0, len(known), 500)]
+
+
 def _cut(octets: bytes) -> list[bytes]:
     found, at = [], 0
     while at < len(octets):

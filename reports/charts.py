@@ -17,8 +17,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from reports import outage_plot, palette, plots
-from reports.model import Evidence, Failover, Monitor, Outages, RunFolder, Spread
+from reports import bench_plot, outage_plot, palette, plots
+from reports.model import Benchmarks, Evidence, Failover, Monitor, Outages, RunFolder, Spread
 from reports.shares import DIRECTIONS, shares
 
 _LIGHT = palette.light()
@@ -67,20 +67,23 @@ def ecmp(folder: RunFolder, out_dir: Path) -> list[Path]:
 
 def of_run(evidence: Iterator[Evidence] | list[Evidence]) -> Iterator[tuple[Evidence, Chart]]:
     """The charts of what can be charted, with names that are unique in the run."""
-    count = dict.fromkeys((Spread.kind, Failover.kind, Outages.kind, Monitor.kind), 0)
+    count = dict.fromkeys((Spread.kind, Failover.kind, Outages.kind, Benchmarks.kind, Monitor.kind), 0)
     for entry in evidence:
-        if isinstance(entry.item, Spread | Failover | Outages | Monitor):
+        if isinstance(entry.item, Spread | Failover | Outages | Benchmarks | Monitor):
             count[entry.item.kind] += 1
             yield entry, chart(entry.item, f"{entry.item.kind}-{count[entry.item.kind]}")
 
 
-def chart(item: Spread | Failover | Outages | Monitor, name: str) -> Chart:
+def chart(item: Spread | Failover | Outages | Benchmarks | Monitor, name: str) -> Chart:
     """One chart; ``name`` becomes its file's and must be a word."""
     if isinstance(item, Spread):
         return _render(item, name, plots.SPREAD_NOTE, spread_in_words(item), plots.draw_spread, plots.spread_size)
     if isinstance(item, Outages):
         words = outage_plot.in_words(item)
         return _render(item, name, outage_plot.NOTE, words, outage_plot.draw_outages, outage_plot.outages_size)
+    if isinstance(item, Benchmarks):
+        words = bench_plot.in_words(item)
+        return _render(item, name, bench_plot.NOTE, words, bench_plot.draw_benchmarks, bench_plot.benchmarks_size)
     if isinstance(item, Monitor):
         note, words = plots.MONITOR_NOTE, monitor_in_words(item)
     else:
@@ -135,7 +138,7 @@ def monitor_in_words(item: Monitor) -> str:
 
 
 def _render(
-    item: Spread | Failover | Outages | Monitor, name: str, note: str, words: str, draw: Any, size: Any
+    item: Spread | Failover | Outages | Benchmarks | Monitor, name: str, note: str, words: str, draw: Any, size: Any
 ) -> Chart:
     import matplotlib
     from matplotlib.backends.backend_agg import FigureCanvasAgg

@@ -144,6 +144,15 @@ class Outages:
 
 
 @dataclass(frozen=True, slots=True)
+class Benchmarks:
+    """The rows of ``bench.json`` that have a rival or a bar: ``{name, unit, ours, rivals: {name: value or None}, bar, ok}``."""
+
+    kind: ClassVar[str] = "benchmarks"
+    title: str
+    rows: tuple[Mapping[str, Any], ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Stages:
     """Where the time of a bring-up went: ``(name, start, end)`` in seconds from the exec of the command."""
 
@@ -211,7 +220,19 @@ class Monitor:
 
 
 Item = (
-    Topology | Table | Timeline | Spread | Failover | Outages | Stages | Values | Grid | Attachment | Sequence | Monitor
+    Topology
+    | Table
+    | Timeline
+    | Spread
+    | Failover
+    | Outages
+    | Benchmarks
+    | Stages
+    | Values
+    | Grid
+    | Attachment
+    | Sequence
+    | Monitor
 )
 KINDS: Mapping[str, type[Any]] = {
     kind.kind: kind
@@ -222,6 +243,7 @@ KINDS: Mapping[str, type[Any]] = {
         Spread,
         Failover,
         Outages,
+        Benchmarks,
         Stages,
         Values,
         Grid,

@@ -19,9 +19,10 @@ from urllib.parse import quote
 import jinja2
 from markupsafe import Markup, escape
 
-from reports import charts, comparison, drawing, palette, sequence, shares, svg, timeline, verdicts
+from reports import bench_plot, charts, comparison, drawing, palette, sequence, shares, svg, timeline, verdicts
 from reports.model import (
     Attachment,
+    Benchmarks,
     Evidence,
     Failover,
     Item,
@@ -79,6 +80,9 @@ def write(folder: RunFolder) -> Path:
     """
     run = _run(folder)
     evidence = list(folder.evidence())
+    # ``./run bench`` leaves its rows beside the runs.
+    if (benchmarks := bench_plot.read(folder.path.parent / "bench.json")) is not None:
+        evidence.append(Evidence("", benchmarks))
     tests, loose = _tests(folder, run, evidence)
     everything = [*loose, *(shown for test in tests for shown in test.shown)]
     tables = [shown for shown in everything if shown.kind == "table"]
@@ -155,7 +159,7 @@ def _facts(folder: RunFolder, item: Item, anchor: str, chart: charts.Chart | Non
         case Stages():
             wide = _keep(folder, anchor, timeline.stages(item))
             return {"wide": wide, "narrow": Markup(timeline.stages(item, timeline.NARROW))}
-        case Spread() | Failover() | Outages() | Monitor():
+        case Spread() | Failover() | Outages() | Benchmarks() | Monitor():
             assert chart is not None
             facts = {"chart": chart, "wide": Markup(chart.wide), "narrow": Markup(chart.narrow)}
             return facts | (_spread_facts(item) if isinstance(item, Spread) else {})

@@ -186,3 +186,13 @@ def test_stages_are_the_last_line_of_the_commands_output() -> None:
 def test_output_without_stages_is_refused(output: str) -> None:
     with pytest.raises(lab.CheckFailed, match="no stages"):
         lab.parse_stages(output)
+
+
+@pytest.mark.usefixtures("declared")
+def test_a_benchmark_that_cannot_run_here_is_skipped_by_name(tmp_path: Path) -> None:
+    declare("one", Measurement("a", "s", 1.0))
+    declare("other", error=registry.Skipped("there is no stream; name one"))
+    result = CliRunner().invoke(app, ["--out", str(tmp_path / "bench.json"), "one", "other"])
+    assert result.exit_code == 0
+    assert "skipped: there is no stream; name one" in result.output
+    assert [row["name"] for row in json.loads((tmp_path / "bench.json").read_text())] == ["a"]

@@ -16,6 +16,8 @@ from harness.bgp.nexthop import is_link_local
 from harness.bgp.paths import Kind, Path, Source
 from harness.bgp.policy import Policy
 
+_REMEMBERED = 2048
+"""Selections whose advert is at hand: a batch is looked at when it comes, and once more when it goes out."""
 _TRANSITIVE = 0x40
 _PARTIAL = 0x20
 _EXTENDED_NON_TRANSITIVE = 0x40  # RFC 4360 2: in the first octet of an extended community
@@ -91,6 +93,8 @@ class Exporter:
             return self._advert(prefix, selection)
         advert = self._adverts.get(selection)
         if advert is None:
+            if len(self._adverts) >= _REMEMBERED:
+                self._adverts.clear()
             advert = self._adverts[selection] = self._advert(prefix, selection)
         return advert
 
@@ -99,10 +103,6 @@ class Exporter:
         if selection is None or selection.best is None:
             return False
         return self.policy.looks_at_prefix or bool(self.advert(b"", selection))
-
-    def forget(self) -> None:
-        """Drops what was remembered during one batch."""
-        self._adverts.clear()
 
     def _advert(self, prefix: bytes, selection: Selection) -> Advert:
         assert selection.best is not None

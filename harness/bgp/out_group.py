@@ -68,7 +68,6 @@ class OutGroup:
         for _, now, prefixes in changes:
             if self.exporter.may_tell(now) or not told.isdisjoint(prefixes):
                 self._waiting.update(dict.fromkeys(prefixes))
-        self.exporter.forget()
 
     def fill(self, selections: Mapping[bytes, Selection]) -> Iterator[None]:
         """Everything may have changed. A walk; while it goes nobody has all."""
@@ -123,7 +122,6 @@ class OutGroup:
                 if step is None:
                     step = steps[key] = Step(was, now)
                 step.prefixes.append(prefix)
-        self.exporter.forget()
         changes = [step for step in steps.values() if step.was != step.now]
         for step in changes:
             if step.now:

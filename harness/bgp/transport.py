@@ -20,7 +20,7 @@ from typing import Any
 from harness.bgp import signals
 from harness.bgp.config import Neighbor
 
-READ = 16384
+READ = 8192
 BUFFER_HIGH = 1 << 20
 LINGER = 5.0
 """Seconds that a closing connection may take to deliver what is left to say."""

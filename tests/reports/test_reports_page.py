@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import time
 from collections.abc import Mapping
 from html.parser import HTMLParser
@@ -269,3 +270,27 @@ def test_a_sequence_is_drawn_with_its_fields_and_its_capture(tmp_path: Path) -> 
     ):
         assert words in text
     assert (folder.files / "sequence-1.svg").read_text().startswith("<svg")
+
+
+def test_benchmarks_that_lie_beside_the_run_are_in_its_page(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path / "run")
+    folder.path.mkdir()
+    rows = [
+        {
+            "name": "loads",
+            "unit": "s",
+            "ours": 2.0,
+            "rivals": {"BIRD": 1.0, "FRR": None},
+            "bar": "≤ 1 × BIRD",
+            "ok": False,
+        },
+        {"name": "rates", "unit": "1/s", "ours": 300.0, "rivals": {"BIRD": 100.0}, "bar": None, "ok": None},
+        {"name": "a part", "unit": "s", "ours": 1.0, "rivals": {}, "bar": None, "ok": None},
+    ]
+    assert "Benchmarks beside" not in page.write(folder).read_text()
+    (tmp_path / "bench.json").write_text(json.dumps(rows))
+    text = page.write(folder).read_text()
+    assert "loads: BIRD 0.5 times; rates: BIRD 3 times" in text
+    assert "loads, bar ≤ 1 × BIRD</dt><dd>2 s: missed" in text
+    assert "a part" not in text
+    assert (folder.files / "benchmarks-1.svg").exists()
