@@ -17,6 +17,7 @@ from typing import Any
 
 from bench import stream
 from bench.contenders import CONTENDERS
+from bench.growth import ROUTES
 from bench.load import Load
 from bench.registry import AtLeast, AtMost, Bar, Measurement, Options, Rival, Skipped, Within, benchmark
 from bench.slices import HOLD_S
@@ -31,6 +32,8 @@ BIRD = Rival("BIRD", program="bird", package="bird2")
 FRR = Rival("FRR", program="vtysh", package="frr")
 GOBGP = Rival("GoBGP", program="gobgpd", package="gobgpd")
 INSTALLERS = (BIRD, FRR)
+GROWTH = {8: 20, 64: 40, 256: 60}
+"""Nodes of a star of speakers, and the seconds after which it has to be complete."""
 
 
 class CourseFailed(RuntimeError):
@@ -161,3 +164,25 @@ def start(options: Options) -> Iterator[Measurement]:
     for work, words in (("start", "without a key"), ("start-md5", "with a key")):
         runs = interleaved(work, (*INSTALLERS, GOBGP), options.rounds or 3)
         yield row(f"two speakers to Established, {words}", "s", runs, _seconds, [AtMost(0.1)])
+
+
+@benchmark(
+    "growth", "stars of 8, 64 and 256 nodes, a speaker in each, ten routes from each, to every route in every kernel"
+)
+def growth(_: Options) -> Iterator[Measurement]:
+    """One star of each size. Larger ones by ``bench/growth.py`` itself: a node takes about 11 MB."""
+    told: dict[int, float] = {}
+    for nodes, within in GROWTH.items():
+        size = _in_sandbox(
+            [str(_PROGRAM.with_name("growth.py")), str(nodes), str(within)], f"a star of {nodes} speakers"
+        )
+        label = f"{nodes} speakers"
+        yield Measurement(f"{label}, every route in every kernel", "s", size["seconds"])
+        yield Measurement(f"{label}, kernels complete", "", size["complete"], bars=[AtLeast(nodes)])
+        yield Measurement(f"{label}, CPU time", "s", size["cpu"])
+        yield Measurement(f"{label}, memory of the star", "MB", size["memory"])
+        told[nodes] = size["cpu"] / (ROUTES * (nodes - 1) * (nodes - 2)) * 1e6
+    small, large = "star of 64", max(GROWTH)
+    yield Measurement(
+        f"CPU time a route told, star of {large}", "us", told[large], {small: told[64]}, [Within(small, 1.2)]
+    )
