@@ -114,14 +114,15 @@ def main(
     except UnknownBenchmark as unknown:
         Console(stderr=True).print(str(unknown), highlight=False)
         raise typer.Exit(2) from unknown
+    if packages:
+        for rival in dict.fromkeys(rival for each in chosen for rival in each.rivals):
+            # ./run asks with the user's own options: who only lists needs no rival.
+            if rival.path() is None and not listing:
+                typer.echo(f"{rival.package}|{rival.program}|the rival {rival.name}")
+        return
     if listing:
         for each in discover().values():
             console.print(f"{each.name}: {each.about}", highlight=False, soft_wrap=True)
-        return
-    if packages:
-        for rival in dict.fromkeys(rival for each in chosen for rival in each.rivals):
-            if rival.path() is None:
-                typer.echo(f"{rival.package}|{rival.program}|the rival {rival.name}")
         return
     began = time.monotonic()
     rows, failed = run(chosen, Options(rounds), Console(stderr=True))

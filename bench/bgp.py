@@ -170,7 +170,7 @@ def start(options: Options) -> Iterator[Measurement]:
     "growth", "stars of 8, 64 and 256 nodes, a speaker in each, ten routes from each, to every route in every kernel"
 )
 def growth(_: Options) -> Iterator[Measurement]:
-    """One star of each size. Larger ones by ``bench/growth.py`` itself: a node takes about 11 MB."""
+    """One star of each size. Larger ones by ``bench/growth.py`` itself."""
     told: dict[int, float] = {}
     for nodes, within in GROWTH.items():
         size = _in_sandbox(
@@ -180,7 +180,7 @@ def growth(_: Options) -> Iterator[Measurement]:
         yield Measurement(f"{label}, every route in every kernel", "s", size["seconds"])
         yield Measurement(f"{label}, kernels complete", "", size["complete"], bars=[AtLeast(nodes)])
         yield Measurement(f"{label}, CPU time", "s", size["cpu"])
-        yield Measurement(f"{label}, memory of the star", "MB", size["memory"])
+        yield Measurement(f"{label}, memory of all", "MB", size["memory"])
         told[nodes] = size["cpu"] / (ROUTES * (nodes - 1) * (nodes - 2)) * 1e6
     small, large = "star of 64", max(GROWTH)
     yield Measurement(

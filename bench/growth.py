@@ -1,8 +1,8 @@
 """Stars of N nodes with a speaker in each: ten routes from every leaf, until every kernel has every route of the others.
 
 The leaves have one session each, to the speaker in the middle, which passes everything on: N sessions, 10 N routes, of which
-10 N² are told. The clock runs from the first fork of a speaker; namespaces and links are built before. Memory is what the whole star
-has taken from the machine, kernel included; CPU time that of all speakers.
+10 N² are told. The clock runs from the first fork of a speaker; namespaces and links are built before. Memory and CPU time
+are those of all speakers; what the kernel holds for namespaces and routes is not in it.
 
     python growth.py N WITHIN      inside a sandbox; prints JSON
 
@@ -115,10 +115,13 @@ def routes(node: Namespace) -> int:
     return sum(int(line.split()[1]) for line in main.splitlines() if line.strip().startswith("Prefixes:"))
 
 
-def _taken() -> float:
-    """Megabytes of the machine in use, page cache left out."""
-    lines = dict(line.split(":") for line in Path("/proc/meminfo").read_text().splitlines())
-    return (int(lines["MemTotal"].split()[0]) - int(lines["MemAvailable"].split()[0])) / 1000
+def _memory(children: Sequence[Child]) -> float:
+    """Megabytes of all speakers, shared pages counted once (Pss)."""
+    total = 0
+    for child in children:
+        lines = Path(f"/proc/{child.pid}/smaps_rollup").read_text().splitlines()
+        total += next(int(line.split()[1]) for line in lines if line.startswith("Pss:"))
+    return total / 1000
 
 
 def _cpu(children: Sequence[Child]) -> float:
@@ -134,7 +137,6 @@ def grow(nodes: int, within: float) -> Size:
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     leaves = nodes - 1
-    before = _taken()
     star = build(leaves)
     base = [routes(node) for node in star]
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as name, Zygote.start(_PRELOAD) as zygote:
@@ -159,7 +161,7 @@ def grow(nodes: int, within: float) -> Size:
                 continue
             open_ = [number for number in open_ if routes(star[number]) < due[number]]
         seconds = time.monotonic() - began
-        found = Size(nodes, seconds, _cpu(children), _taken() - before, nodes - len(open_))
+        found = Size(nodes, seconds, _cpu(children), _memory(children), nodes - len(open_))
         for child in children:
             child.kill(9)
         for child in children:

@@ -196,3 +196,10 @@ def test_a_benchmark_that_cannot_run_here_is_skipped_by_name(tmp_path: Path) -> 
     assert result.exit_code == 0
     assert "skipped: there is no stream; name one" in result.output
     assert [row["name"] for row in json.loads((tmp_path / "bench.json").read_text())] == ["a"]
+
+
+@pytest.mark.usefixtures("declared")
+def test_who_only_lists_needs_no_rival() -> None:
+    declare("one", rivals=(ABSENT,))
+    assert CliRunner().invoke(app, ["--packages"]).output == "no-such-package|no-such-program|the rival Nobody\n"
+    assert CliRunner().invoke(app, ["--packages", "--list"]).output == ""
