@@ -6,6 +6,8 @@ does.
 
 from __future__ import annotations
 
+import contextlib
+
 import pytest
 
 from harness.ipsec.algorithms import KERNEL_ENCRYPTION, KERNEL_INTEGRITY
@@ -68,11 +70,17 @@ async def test_a_tunnel_that_is_ended_leaves_nothing_in_the_kernel(fresh_ecmp: B
         of_the_kernel_plane(lab)
         ends = [lab["gw1"], lab["vpn1"]]
         first = {state.spi for end in ends for state in xfrm.states(end.namespace)}
-        await lab["gw1"].ipsec.call("terminate")
-        await lab["vpn1"].ipsec.call("terminate")
-        await lab.until(lambda: not any(lab.lines().values()), within=5.0, what="both lines down")
-        for end in ends:
-            assert (xfrm.states(end.namespace), xfrm.policies(end.namespace)) == ([], []), end
+
+        def held() -> bool:
+            return any(xfrm.states(end.namespace) + xfrm.policies(end.namespace) for end in ends)
+
+        assert held()
+        with contextlib.ExitStack() as watches:
+            for end in ends:
+                watches.enter_context(xfrm.watching(end.namespace, lab.stream.wake))
+            await lab["vpn1"].ipsec.call("terminate")
+            await lab.until(lambda: not any(lab.lines().values()), within=5.0, what="both lines down")
+            await lab.until(lambda: not held(), within=2.0, what="no state and no policy in either kernel")
         await lab["vpn1"].ipsec.call("initiate")
         await lab.tunnels_up(within=10.0)
         for end in ends:

@@ -5,9 +5,11 @@ Reading only: charon is the one who writes them. pyroute2 has no messages of thi
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import socket
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address, ip_address
 
@@ -17,6 +19,7 @@ from harness.net.netlink import HEADER, Control, Flag, Frame, NetlinkError, attr
 _NETLINK_XFRM = 6
 _GETSA, _GETPOLICY = 0x12, 0x15
 _NEWSA, _NEWPOLICY = 0x10, 0x13
+_CHANGES = 1 << 2 | 1 << 3  # XFRMNLGRP_SA, XFRMNLGRP_POLICY
 _IPPROTO_ESP = 50
 _RECEIVE = 1 << 16
 
@@ -98,6 +101,27 @@ def policies(namespace: Namespace | None = None) -> list[Policy]:
     """The policies of a namespace, without those of sockets. Raises as :func:`states`."""
     asked = _dump("list IPsec policies", _GETPOLICY, _NEWPOLICY, namespace)
     return [found for frame in asked if (found := policy_of(frame.body))]
+
+
+@contextlib.contextmanager
+def watching(namespace: Namespace, changed: Callable[[], None]) -> Iterator[None]:
+    """While it lasts ``changed()`` is called on the running event loop after every change of the namespace's states and policies."""
+    loop = asyncio.get_running_loop()
+    with socket_in(namespace.fd, socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_NONBLOCK, _NETLINK_XFRM) as heard:
+        heard.bind((0, _CHANGES))
+
+        def readable() -> None:
+            # What does not fit (ENOBUFS) is a change as well.
+            with contextlib.suppress(OSError):
+                while heard.recv(_RECEIVE):
+                    pass
+            changed()
+
+        loop.add_reader(heard, readable)
+        try:
+            yield
+        finally:
+            loop.remove_reader(heard)
 
 
 def _dump(what: str, kind: int, answer: int, namespace: Namespace | None) -> Iterator[Frame]:
