@@ -133,13 +133,14 @@ async def dialled(path: Path, limit: int, within: float = 5.0) -> tuple[asyncio.
     """A connection to a Unix socket whose name is there.
 
     The one place that asks again: a foreign daemon binds the name first and listens a moment later, and no event tells of the second.
+    One that follows a killed one finds that one's name, takes it away and binds it anew: meanwhile there is none.
     Raises ProgramError after ``within`` seconds.
     """
     deadline = asyncio.get_running_loop().time() + within
     while True:
         try:
             return await asyncio.open_unix_connection(path, limit=limit)
-        except ConnectionRefusedError:
+        except (ConnectionRefusedError, FileNotFoundError):
             if asyncio.get_running_loop().time() > deadline:
                 raise ProgramError(f"{path.name}: nobody listens there after {within:g} s") from None
             await asyncio.sleep(0.002)
