@@ -231,7 +231,12 @@ async def test_two_gateways_of_one_vpc(labs: Labs, asns: tuple[int, int]) -> Non
     assert ["VPN-9" in finding.spec for finding in vpn_gateway.findings(**estate)] == [True] * (asns[0] != asns[1])
     async with labs.running(vpn_gateway.plan(**estate), title=f"Two gateways, AS {asns[0]} and AS {asns[1]}") as lab:
         await lab.established(within=15)
-        await lab["vpc"].learned("192.168.1.0/24", within=10.0)
+        for block in vpn_gateway.CLIENT_BLOCKS:
+            await lab["vpc"].learned(block, within=10.0)
+        for gateway in ("vpngw", "vpngw2"):
+            # The VPC knows the data centre's blocks by now, and hands on to a gateway none of what it has from the other.
+            rows = await lab["vpc"].speaker.call("show.routes", table="out", peer=gateway)
+            assert {row["prefix"] for row in rows} == set(vpn_gateway.VSWITCHES)
         gone_round = ("vpn2a", "Customer-Gateway1")
         lab.needs(Feature.REFUSED_SEEN, gone_round[0])
         looped = {}
