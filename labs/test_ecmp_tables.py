@@ -60,6 +60,16 @@ async def test_cloud_routes_of_device(ecmp: Lab, number: int) -> None:
     assert table == document.TABLE_5[number]
 
 
+@pytest.mark.spec("ECMP-15", "ECMP-41")
+@pytest.mark.parametrize("number", CONNECTIONS)
+async def test_no_connection_is_told_of_anothers_clients(ecmp: Lab, number: int) -> None:
+    """The transit router tells each connection its cloud routes and no client route of the others, which it has by now."""
+    router = ecmp["tr-hangzhou"]
+    assert await router.route_table(like=document.TABLE_1, within=5.0) == document.TABLE_1
+    rows = await router.speaker.call("show.routes", table="out", peer=f"IPsec-VPN Connection {number}")
+    assert {row["prefix"] for row in rows} == {"10.0.0.0/24", "10.0.1.0/24"}
+
+
 @pytest.mark.spec("ECMP-13")
 async def test_data_centre_sends_by_all_three_devices(ecmp: Lab) -> None:
     """The data-centre router has both VPC blocks by all three gateway devices at once."""

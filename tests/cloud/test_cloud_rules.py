@@ -279,3 +279,23 @@ def test_no_node_has_a_way_out_in_clear() -> None:
             assert "0.0.0.0/0" not in [route.prefix for route in node.routes]
         for network in node.speaker.networks if node.speaker else ():
             assert not network.startswith(str(WIRING.network_address)[:6])
+
+
+@pytest.mark.spec("ECMP-7")
+@pytest.mark.parametrize(("immediately", "initiate"), [(True, "start"), (False, "traffic")])
+def test_effective_immediately_says_when_negotiation_begins(immediately: bool, initiate: str) -> None:
+    plan = compile_estate(connection(effective_immediately=immediately)(ipsec_ecmp.estate()))
+    assert plan["vpn1"].tunnel is not None
+    assert plan["vpn1"].tunnel.initiate == initiate
+    assert plan["vpn2"].tunnel is not None
+    assert plan["vpn2"].tunnel.initiate == "start"
+    assert plan["gw1"].tunnel is not None
+    assert plan["gw1"].tunnel.initiate == "none"
+
+
+@pytest.mark.spec("ECMP-16", "ECMP-39")
+def test_a_block_that_the_vpc_has_already_is_not_added_again() -> None:
+    plan = compile_estate(vpc(routes=(VpcRoute("192.168.0.0/16", "ecs2"),))(ipsec_ecmp.estate()))
+    routes = [(route.prefix, route.gateway) for route in plan["vpc"].routes]
+    assert [gateway for prefix, gateway in routes if prefix == "192.168.0.0/16"] == ["10.0.1.1"]
+    assert {prefix for prefix, _ in routes} == set(VPC_CUSTOM_ROUTES)
