@@ -487,7 +487,8 @@ def nexthop_group(
             u32(3, round(resilient.unbalanced_timer_s * CLOCK_TICKS)),
         )
     words = f"add nexthop group {nhid} of {', '.join(str(member) for member, _ in pairs)}"
-    return Request(words, Rtm.NEWNEXTHOP, _REPLACE if replace else _CREATE, body)
+    # Without CREATE: a group that the kernel has just dropped with its link took its routes along, and a new one would have none.
+    return Request(words, Rtm.NEWNEXTHOP, Flag.ACK | Flag.REPLACE if replace else _CREATE, body)
 
 
 def nexthop_del(nhid: int) -> Request:
