@@ -171,6 +171,15 @@ def test_a_lost_link_is_forgotten_and_written_again(router: Router, fib: Fib) ->
     assert router.routes() == {NAMES[0]: via(0, 1), NAMES[1]: via(0), NAMES[2]: via(2)}
 
 
+def test_routes_move_although_the_kernel_has_dropped_their_group_unheard(router: Router, fib: Fib) -> None:
+    """The link goes, its news is still under way, and a better route arrives: the group to exchange is gone with its routes."""
+    apply(fib, [(p, ways(0)) for p in PREFIXES])
+    router.rtnl.transact([rtnl.link_set(FIRST_INDEX, up=False)])
+    assert router.routes() == {}
+    assert apply(fib, [(p, ways(1)) for p in PREFIXES]).installed == PREFIXES
+    assert router.routes() == dict.fromkeys(NAMES, via(1))
+
+
 def test_what_the_kernel_refuses_is_named_and_not_counted(router: Router, fib: Fib) -> None:
     off_link = (Way(bytes((172, 16, 0, 1)), FIRST_INDEX),)
     written = apply(fib, [(PREFIXES[0], off_link), (PREFIXES[1], ways(0))])
