@@ -1,7 +1,8 @@
 """The speaker's end of the BFD process: starts it when a session is first wanted, asks, and hears what happens.
 
-Nothing here waits for the process: requests are sent, reports come by the loop. A process that ends by itself is started again
-with the same sessions; meanwhile nobody is called down.
+Nothing here waits for the process: requests are sent, reports come by the loop. A process that ends by itself is started again at
+once and takes up the sessions that were Up where they stood, so that nobody is called down, here or at the other end. (One whose
+packets are signed begins anew: its sequence number is gone.)
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from typing import Any
 from harness.bfd.daemon import MESSAGE_MAX, Report, Request, become
 
 AGAIN_AFTER = 1.0
-"""Seconds before a process that ended is started again."""
+"""Seconds between the starts of two processes: one that ends at its start is not tried in a circle."""
 ANSWER_WITHIN = 1.0
 
 
@@ -29,6 +30,8 @@ class Companion:
         self._told = told
         self._wanted: dict[str, Request] = {}
         self._rows: dict[str, dict[str, Any]] = {}
+        self._standing: dict[str, dict[str, Any]] = {}
+        self._started_at = -AGAIN_AFTER
         self._pair: socket.socket | None = None
         self._pid = 0
         self._number = 0
@@ -49,6 +52,7 @@ class Companion:
         """Begins a session; ``request`` is complete but for ``op``."""
         request = {**request, "op": "add"}
         self._wanted[request["name"]] = request
+        self._standing.pop(request["name"], None)
         if self._pair is None:
             self._start()
         else:
@@ -58,6 +62,7 @@ class Companion:
         """Ends a session: the peer hears AdminDown. Harmless where there is none of that name."""
         if self._wanted.pop(name, None) is not None:
             self._rows.pop(name, None)
+            self._standing.pop(name, None)
             self._send({"op": "remove", "name": name})
 
     def retime(self, name: str, interval_ms: int, multiplier: int) -> None:
@@ -99,8 +104,10 @@ class Companion:
         ours.setblocking(False)
         self._pair, self._pid = ours, pid
         self._loop.add_reader(ours, self._hear)
-        for request in self._wanted.values():
-            self._send(request)
+        self._started_at = self._loop.time()
+        for name, request in self._wanted.items():
+            standing = self._standing.get(name)
+            self._send(request if standing is None else {**request, "standing": standing})
 
     def _send(self, request: Request) -> None:
         if self._pair is not None:
@@ -133,10 +140,18 @@ class Companion:
             if name not in self._wanted:
                 return
             self._rows[name] = report["session"]
+            if "standing" in report:
+                self._stands(name, report["standing"])
         if report["kind"] == "failed":
             self._refused = True
         if report["kind"] != "ready":
             self._told(report)
+
+    def _stands(self, name: str, standing: dict[str, Any] | None) -> None:
+        if standing is None:
+            self._standing.pop(name, None)
+        else:
+            self._standing[name] = standing
 
     def _lost(self) -> None:
         self._bury()
@@ -145,7 +160,7 @@ class Companion:
             # It said why. The next session that is wanted tries again.
             return
         self._told({"kind": "failed", "reason": "the BFD process ended; it is started again"})
-        self._again = self._loop.call_later(AGAIN_AFTER, self._start)
+        self._again = self._loop.call_at(max(self._loop.time(), self._started_at + AGAIN_AFTER), self._start)
 
     def _bury(self) -> None:
         if self._pair is None:

@@ -18,12 +18,13 @@ import socket
 import sys
 import time
 from collections.abc import Iterable
+from dataclasses import asdict
 from random import Random
 from typing import Any, Literal, NoReturn, TypedDict
 
 from harness.bfd.authentication import AuthType, Key
 from harness.bfd.demux import Peering, Refusal, Sessions, Told, Watched, row
-from harness.bfd.session import Timing, Transition, Transmit
+from harness.bfd.session import Standing, Timing, Transition, Transmit
 from harness.bfd.shell import Receiver, Sender, receivers
 from harness.bfd.terms import diagnostic_text
 
@@ -32,7 +33,8 @@ _PR_SET_NAME = 15
 
 
 class Request(TypedDict, total=False):
-    """What the speaker wants. Intervals are milliseconds; ``key`` is hexadecimal; ``number`` comes back with the answer to "status"."""
+    """What the speaker wants. Intervals are milliseconds; ``key`` is hexadecimal; ``number`` comes back with the answer to "status";
+    ``standing`` is what a former process told of the session."""
 
     op: Literal["add", "remove", "retime", "status"]
     name: str
@@ -42,13 +44,15 @@ class Request(TypedDict, total=False):
     interval_ms: int
     multiplier: int
     auth: dict[str, Any] | None
+    standing: dict[str, Any]
     number: int
 
 
 class Report(TypedDict, total=False):
-    """What the process tells. ``time`` is CLOCK_MONOTONIC; ``session`` is a row of :func:`harness.bfd.demux.row`."""
+    """What the process tells. ``time`` is CLOCK_MONOTONIC; ``session`` is a row of :func:`harness.bfd.demux.row`; ``standing`` is for
+    a process that comes after this one (:class:`harness.bfd.session.Standing`), None where it begins anew."""
 
-    kind: Literal["ready", "failed", "transition", "refused", "status"]
+    kind: Literal["ready", "failed", "transition", "resumed", "refused", "status"]
     name: str
     time: float
     old: str
@@ -60,6 +64,7 @@ class Report(TypedDict, total=False):
     ttl: int
     hop_count: int
     session: dict[str, Any]
+    standing: dict[str, Any] | None
     sessions: dict[str, dict[str, Any]]
     number: int
 
@@ -112,7 +117,11 @@ class Process:
     def _obey(self, request: Request, now: float) -> None:
         match request["op"]:
             case "add":
-                self._carry_out(self._sessions.add(_peering(request), now))
+                standing = request.get("standing")
+                resumed = None if standing is None else Standing(**standing)
+                self._carry_out(self._sessions.add(_peering(request), now, resumed))
+                if resumed is not None:
+                    self._tell_resumed(self._sessions[request["name"]])
             case "remove":
                 self._carry_out(self._sessions.remove(request["name"], now))
             case "retime":
@@ -152,6 +161,18 @@ class Process:
                 "reason": seen.reason,
                 "path_lost": seen.path_lost,
                 "session": row(watched),
+                "standing": _standing(watched),
+            }
+        )
+
+    def _tell_resumed(self, watched: Watched) -> None:
+        self._tell(
+            {
+                "kind": "resumed",
+                "name": watched.peering.name,
+                "time": time.monotonic(),
+                "session": row(watched),
+                "standing": _standing(watched),
             }
         )
 
@@ -172,6 +193,11 @@ class Process:
         # A speaker that does not read loses reports, never BFD its pace; what it asks for later is whole again.
         with contextlib.suppress(BlockingIOError, ConnectionError):
             self._pair.send(json.dumps(report).encode())
+
+
+def _standing(watched: Watched) -> dict[str, Any] | None:
+    standing = watched.session.standing()
+    return None if standing is None else asdict(standing)
 
 
 def _timing(request: Request) -> Timing:

@@ -16,7 +16,7 @@ from typing import Any
 
 from harness.bfd.authentication import Key
 from harness.bfd.packet import decode
-from harness.bfd.session import Output, Session, Timing, Transition
+from harness.bfd.session import Output, Session, Standing, Timing, Transition
 from harness.bfd.terms import PORT, PORT_MULTIHOP, Discard, Discarded, State, diagnostic_text
 
 
@@ -105,16 +105,16 @@ class Sessions:
         """Whether a session of that number is there, also one that is being removed."""
         return discriminator in self._by_discriminator
 
-    def add(self, peering: Peering, now: float) -> list[Told]:
-        """Begins a session; one of the same peer that is being removed gives way."""
+    def add(self, peering: Peering, now: float, standing: Standing | None = None) -> list[Told]:
+        """Begins a session, or goes on with one (see Session.start); one of the same peer that is being removed gives way."""
         for old in [w for w in self._by_discriminator.values() if w.peering.remote == peering.remote]:
             self._drop(old)
-        number = 0
+        number = 0 if standing is None else standing.discriminator
         while number == 0 or number in self._by_discriminator:
             number = self._random.getrandbits(32)
         watched = Watched(peering, Session(number, peering.timing, self._random, peering.key))
         self._by_name[peering.name] = self._by_discriminator[number] = watched
-        return self._told(watched, watched.session.start(now))
+        return self._told(watched, watched.session.start(now, standing))
 
     def remove(self, name: str, now: float) -> list[Told]:
         """AdminDown, said for a Detection Time (6.8.16); then nothing is left of the session."""

@@ -50,6 +50,19 @@ class Transition:
 Output = Transmit | Transition
 
 
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """What another process has to know to go on with a session that is Up, unnoticed by the peer: the numbers of both ends and what
+    the peer asked for (microseconds)."""
+
+    discriminator: int
+    remote_discriminator: int
+    remote_min_rx: int
+    remote_desired_min_tx: int
+    remote_detect_mult: int
+    remote_demand: bool
+
+
 class Session:
     """Feed it packets and time, send what it returns. ``discriminator`` is its number here, not zero and of no other session."""
 
@@ -113,11 +126,34 @@ class Session:
 
     # ------------------------------------------------------------------------------------------------------------- inputs
 
-    def start(self, now: float) -> list[Output]:
-        """The first packet goes out at once: whoever is there already answers it in the same moment."""
+    def start(self, now: float, standing: Standing | None = None) -> list[Output]:
+        """The first packet goes out at once: whoever is there already answers it in the same moment. ``standing`` goes on where a
+        session of that number stood; a peer that has called it down meanwhile says so by its first packet."""
         self._outputs = []
+        if standing is not None:
+            self.state = self.remote_state = State.UP
+            self.remote_discriminator = standing.remote_discriminator
+            self.remote_min_rx = standing.remote_min_rx
+            self.remote_desired_min_tx = standing.remote_desired_min_tx
+            self.remote_detect_mult = standing.remote_detect_mult
+            self.remote_demand = standing.remote_demand
+            self._settle()
+            self._expires_at = now + self.detection_time / 1e6
         self._send(now)
         return self._outputs
+
+    def standing(self) -> Standing | None:
+        """For :meth:`start` elsewhere; None unless Up, and where packets are signed, whose sequence number nobody else knows."""
+        if self.state is not State.UP or self._authenticator is not None:
+            return None
+        return Standing(
+            self.discriminator,
+            self.remote_discriminator,
+            self.remote_min_rx,
+            self.remote_desired_min_tx,
+            self.remote_detect_mult,
+            self.remote_demand,
+        )
 
     def receive(self, packet: ControlPacket, now: float) -> list[Output]:
         """A packet that was found to be this session's. Raises Discarded (RFC 5880 6.8.6, from the A bit on)."""

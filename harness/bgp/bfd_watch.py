@@ -61,6 +61,8 @@ class BfdWatch:
             case "refused":
                 values = {key: report[key] for key in ("reason", "ttl", "hop_count")}
                 self._log.emit("bfd.refused", peer=report["name"], **values)
+            case "resumed":
+                self._log.emit("bfd.resumed", peer=report["name"])
             case "failed":
                 self._log.emit("bfd.failed", reason=report["reason"])
 

@@ -89,6 +89,7 @@ FORMS: dict[str, Callable[[Event], str]] = {
     "refresh": lambda e: f"{e['peer']}: route refresh of {e['family']} {e['kind']}",
     "bfd": lambda e: f"{e['peer']}: BFD {e['old']} -> {e['new']} ({e['reason']})",
     "bfd.refused": lambda e: f"{e['peer']}: BFD packet refused, {e['reason']}",
+    "bfd.resumed": lambda e: f"{e['peer']}: BFD goes on, Up as before",
     "bfd.failed": lambda e: e["reason"],
     "neighbor": _neighbor,
     "rejected": lambda e: f"{e['peer']}: {'; '.join(f'{n} routes: {why}' for why, n in e['reasons'].items())}",

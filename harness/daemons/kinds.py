@@ -20,7 +20,7 @@ _PATH = f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin:/usr/local/sbin:/usr/lib/
 OURS_ALONE = frozenset(
     {
         *("rib", "fib", "fib.failed", "fib.lost", "rejected", "update.error", "eor", "refresh", "peer.log"),
-        *("dial.waiting", "connection.refused", "maximum-prefixes", "bfd", "bfd.refused", "bfd.failed"),
+        *("dial.waiting", "connection.refused", "maximum-prefixes", "bfd", "bfd.refused", "bfd.resumed", "bfd.failed"),
     }
 )
 #: Methods of the control socket that every stand-in serves.

@@ -185,18 +185,37 @@ async def test_timers_change_while_the_session_is_up(rig: Rig) -> None:
 
 
 async def test_the_process_is_started_again_and_nobody_is_called_down_for_it(rig: Rig) -> None:
-    switched(rig)
-    options = {"interval_ms": 300, "multiplier": 50, "hop_count": 1}
-    a, _b = await speakers(rig, IPV4, options, options)
+    """Neither here nor at the other end, which hears the same session go on; a key, or a lost path, is heard of as ever."""
+    cable = switched(rig)
+    options = {"interval_ms": 100, "multiplier": 50, "hop_count": 1}
+    a, b = await speakers(rig, IPV4, options, options)
     await a.event("bfd", new="Up")
+    await b.event("bfd", new="Up")
     await a.event("peer.up")
+    await b.event("peer.up")
+    number = (await bfd(a))["discriminator"]
     last = a.last
     (process,) = children(a.child.pid)
     os.kill(process, signal.SIGKILL)
     await a.event("bfd.failed", since=last)
-    await a.event("bfd", since=last, new="Up")
+    await a.event("bfd.resumed", since=last)
     assert children(a.child.pid) not in ([], [process])
-    assert not [event for event in a.seen if event["type"] == "peer.down"]
+    heard = (await bfd(b))["received"]
+    async with asyncio.timeout(2):
+        while (await bfd(b))["received"] < heard + 3 or (await bfd(a))["received"] < 3:
+            pass
+    state = await bfd(a)
+    assert (state["state"], state["remote_state"], state["discriminator"]) == ("Up", "Up", number)
+    seen = [*a.seen, *b.seen]
+    assert not [event for event in seen if event["type"] == "peer.down" or event.get("new") == "Down"]
+
+    await a.call("bfd.timers", name="b", interval_ms=100, multiplier=3)
+    await b.call("bfd.timers", name="a", interval_ms=100, multiplier=3)
+    async with asyncio.timeout(2):
+        while (await bfd(a))["detection_time_ms"] != 300:
+            pass
+    rig.node("sw").transact([rtnl.link_set(cable, up=False)])
+    assert (await a.event("bfd", since=last, old="Up"))["diagnostic"] == "control detection time expired"
 
 
 async def test_the_process_ends_with_the_speaker(rig: Rig) -> None:

@@ -146,6 +146,33 @@ def test_a_cut_of_one_direction_takes_both_ends_down() -> None:
     assert cut_at < at_b < at_a < at_b + 0.003
 
 
+def test_a_session_goes_on_in_another_process_under_its_number() -> None:
+    """The first packet says Up with both numbers; a peer that has called it down meanwhile takes it down as any peer would."""
+    standing = up().standing()
+    assert standing is not None
+    hello = replace(DOWN, your_discriminator=5, desired_min_tx=50_000, required_min_rx=50_000)
+    for said, new in ((State.UP, State.UP), (State.DOWN, State.DOWN)):
+        session = Session(standing.discriminator, FAST, Random(2))
+        (first,) = packets([*session.start(10.0, standing)])
+        assert (first.state, first.my_discriminator, first.your_discriminator) == (State.UP, 5, 77)
+        assert session.detection_time == 150_000
+        session.receive(replace(hello, state=said), 10.05)
+        assert session.state is new
+    silent = Session(standing.discriminator, FAST, Random(2))
+    silent.start(10.0, standing)
+    silent.tick(10.151)
+    assert silent.state is State.DOWN
+
+
+def test_nothing_goes_on_of_a_session_that_is_not_up_or_has_a_key() -> None:
+    assert alone()[0].standing() is None
+    wire = Wire(delay=0.001)
+    wire.start(keys=(Key(AuthType.KEYED_SHA1, 1, b"key"),) * 2)
+    wire.run(0.5)
+    assert wire.both_up()
+    assert wire.a.watched.session.standing() is None
+
+
 def test_admin_down_is_told_for_a_detection_time_and_is_no_lost_path() -> None:
     wire = Wire()
     wire.start(FAST)
