@@ -23,6 +23,10 @@ from harness.plan import FilterRule, PacketFilter
 
 TABLE = "security_group"
 
+#: IANA's numbers. nft takes and prints names by /etc/protocols, which a bare Debian has not.
+PROTOCOLS = {"icmp": 1, "tcp": 6, "udp": 17, "gre": 47, "ipv6-icmp": 58}
+_NAMES = {number: name for name, number in PROTOCOLS.items()}
+
 _HEAD = f"""\
 table inet {TABLE}
 delete table inet {TABLE}
@@ -36,7 +40,7 @@ table inet %s {
     counter
   }
   chain refuse {
-    meta l4proto { tcp, udp } update @refused { ip saddr . meta l4proto . th dport } drop
+    meta l4proto { 6, 17 } update @refused { ip saddr . meta l4proto . th dport } drop
     meta nfproto ipv4 update @refused { ip saddr . meta l4proto . 0 } drop
     drop
   }
@@ -81,7 +85,7 @@ def load(namespace: Namespace, wall: PacketFilter | None) -> None:
 
 def refused(namespace: Namespace) -> list[Refused]:
     """What the filter of a namespace has refused since it was set, the most packets first. Raises FilterError."""
-    answer = json.loads(_nft(namespace, ["-j", "list", "set", "inet", TABLE, "refused"]))
+    answer = json.loads(_nft(namespace, ["-j", "--numeric-protocol", "list", "set", "inet", TABLE, "refused"]))
     rows = [Refused(*row) for each in answer["nftables"] if "set" in each for row in _elements(each["set"])]
     return sorted(rows, key=lambda row: -row.packets)
 
@@ -93,7 +97,9 @@ def _line(rule: FilterRule) -> str:
     if rule.ports:
         words.append(f"{rule.protocol} dport {rule.ports[0]}-{rule.ports[1]}")
     elif rule.protocol != "all":
-        words.append(f"meta l4proto {'ipv6-icmp' if (rule.protocol, family) == ('icmp', 'ip6') else rule.protocol}")
+        words.append(
+            f"meta l4proto {PROTOCOLS['ipv6-icmp' if (rule.protocol, family) == ('icmp', 'ip6') else rule.protocol]}"
+        )
     return " ".join((*words, "counter", "accept" if rule.action == "accept" else "goto refuse"))
 
 
@@ -102,7 +108,7 @@ def _elements(found: dict[str, object]) -> Iterator[tuple[str, str, int, int]]:
     assert isinstance(elements, list)
     for element in elements:
         source, protocol, port = element["elem"]["val"]["concat"]
-        yield str(source), str(protocol), int(port), int(element["elem"]["counter"]["packets"])
+        yield str(source), _NAMES.get(protocol, str(protocol)), int(port), int(element["elem"]["counter"]["packets"])
 
 
 def _nft(namespace: Namespace, arguments: list[str], text: str | None = None) -> str:

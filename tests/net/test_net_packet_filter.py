@@ -149,7 +149,7 @@ def test_a_filter_is_replaced_as_a_whole_or_not_at_all() -> None:
     """A ruleset that the kernel refuses changes nothing, and the node is named."""
     with walled() as (sender, instance):
         load(instance, PacketFilter("closed"))
-        wrong = PacketFilter("wrong", (FilterRule("accept", "10.9.0.0/24", "none"),))  # type: ignore[arg-type]
+        wrong = PacketFilter("wrong", (FilterRule("accept", "10.9.0.0/24", "tcp", (9, 1)),))
         with pytest.raises(FilterError, match="instance: nft refuses"):
             load(instance, wrong)
         send(sender, SENDERS[0], PORTS[0])
