@@ -226,6 +226,7 @@ class _Server:
 
     def __init__(self, stream: socket.socket) -> None:
         self._stream = stream
+        self._pid = os.getpid()
         self._wake, wake = socket.socketpair()
         self._wake.setblocking(False)
         wake.setblocking(False)
@@ -277,9 +278,10 @@ class _Server:
 
     def _become(self, message: dict[str, Any], fds: list[int]) -> NoReturn:
         """In the child: everything of the zygote off, then the entry. Never returns."""
-        zygote = os.getppid()
         die_with_parent()
-        if os.getppid() != zygote:
+        if (
+            os.getppid() != self._pid
+        ):  # it died before we asked to die with it; asked later, it would be too late to know who it was
             os._exit(1)
         signal.set_wakeup_fd(-1)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)

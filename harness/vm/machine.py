@@ -29,6 +29,7 @@ _AT_JOB = b"@@vbrlab job"
 _PROBE_WITHIN = 15.0  # seconds for a kernel under KVM to reach init: it takes two, or never does
 _BOOT_WITHIN = 180.0
 _PR_SET_PDEATHSIG = 1
+_libc = ctypes.CDLL(None)
 _END_OF_TEXT = b"\x03"  # Ctrl-C to the terminal inside
 
 
@@ -106,13 +107,20 @@ def run(machine: Machine, accelerator: Sequence[str], *, interactive: bool, say:
     Ctrl-C goes to the job; a second one within three seconds ends the machine.
     """
     began = time.monotonic()
+    parent = os.getpid()
+
+    def die_with_parent() -> None:
+        _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() != parent:
+            os._exit(1)
+
     with subprocess.Popen(
         machine.command(accelerator),
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         process_group=0,
-        preexec_fn=_die_with_parent,
+        preexec_fn=die_with_parent,
     ) as qemu:
         assert qemu.stdin is not None
         try:
@@ -130,10 +138,6 @@ def run(machine: Machine, accelerator: Sequence[str], *, interactive: bool, say:
         reached = "after init" if init is not None else "before init"
         raise NotBooted("\n".join((f"the machine ended or hung {reached}", errors.strip(), *last)))
     return Boot(init or job, job, time.monotonic() - began)
-
-
-def _die_with_parent() -> None:
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def _console(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import socket
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,7 +14,7 @@ import pytest
 
 from harness.net import sandbox
 from harness.net.namespace import Namespace
-from harness.net.zygote import Spawn, Zygote, ZygoteError
+from harness.net.zygote import Spawn, Zygote, ZygoteError, _Server
 from tests.net.sandboxed import inside
 
 HERE = "tests.net.test_net_zygote"
@@ -38,6 +39,10 @@ def leave(args: Sequence[str]) -> None:
 
 def wait_for_ever(_args: Sequence[str]) -> None:
     signal.pause()
+
+
+def touch(args: Sequence[str]) -> None:
+    Path(args[0]).touch()
 
 
 def run_directory() -> Path:
@@ -109,6 +114,26 @@ def test_a_dead_zygote_is_named() -> None:
     assert child.wait(10) == -signal.SIGKILL
     with pytest.raises(ZygoteError, match=rf"the zygote \(process {zygote.pid}\) ended with -9"):
         zygote.spawn(f"{HERE}:facts", ["0"], None, "x", run_directory() / "log")
+
+
+@inside
+def test_a_child_whose_zygote_is_dead_before_its_first_step_does_nothing() -> None:
+    ran, log = run_directory() / "ran", run_directory() / "log"
+    own, theirs = socket.socketpair()
+    ended, outlives = os.pipe()
+    alive, server = os.pipe()
+    if os.fork() == 0:
+        zygote = _Server(theirs)
+        if os.fork() == 0:
+            os.close(server)
+            os.read(alive, 1)  # end of file: the zygote is gone
+            zygote._become({"entry": f"{HERE}:touch", "args": [str(ran)], "name": "late", "log": str(log)}, [])
+        os._exit(0)
+    os.close(server)
+    os.close(outlives)
+    assert os.read(ended, 1) == b""
+    assert not ran.exists()
+    own.close()
 
 
 @inside
