@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import struct
+from array import array
 from dataclasses import dataclass, field, replace
 from enum import IntEnum
 
@@ -17,8 +18,11 @@ from harness.bfd.terms import Discard, Discarded
 KEY_MAX = 20
 _HEAD = struct.Struct("!BBBBI")
 _DIGEST = 20
+_SENT, _RECEIVED = 0, 1
 _SECTION = _HEAD.size + _DIGEST
 _MODULUS = 1 << 32
+UNKNOWN = -1
+"""In the place of a sequence number: there is none yet."""
 
 
 class AuthType(IntEnum):
@@ -38,21 +42,26 @@ class Key:
 
 
 class Authenticator:
-    """One session's key and sequence numbers (bfd.XmitAuthSeq, bfd.RcvAuthSeq, bfd.AuthSeqKnown)."""
+    """One session's key and sequence numbers.
 
-    def __init__(self, key: Key, first: int) -> None:
+    ``numbers`` are bfd.XmitAuthSeq and bfd.RcvAuthSeq, each UNKNOWN at first (for the second that is bfd.AuthSeqKnown = 0), in two words
+    that may outlive this object: another one goes on with them. Without, the words are its own. ``first`` is where sending begins.
+    """
+
+    def __init__(self, key: Key, first: int, numbers: memoryview[int] | None = None) -> None:
         self._key = key
         self._secret = key.secret.ljust(_DIGEST, b"\0")
-        self._sending = first % _MODULUS
-        self._received: int | None = None
+        self._numbers = memoryview(array("q", (UNKNOWN, UNKNOWN))) if numbers is None else numbers
+        if self._numbers[_SENT] == UNKNOWN:
+            self._numbers[_SENT] = first % _MODULUS
         self._last: ControlPacket | None = None
 
     def sign(self, packet: ControlPacket) -> bytes:
         """The packet's octets with the section. Keyed SHA1 counts on where the packet differs from the one before, meticulous always."""
         if self._key.kind is AuthType.METICULOUS_KEYED_SHA1 or packet != self._last:
-            self._sending = (self._sending + 1) % _MODULUS
+            self._numbers[_SENT] = (self._numbers[_SENT] + 1) % _MODULUS
         self._last = packet
-        head = _HEAD.pack(self._key.kind, _SECTION, self._key.key_id, 0, self._sending)
+        head = _HEAD.pack(self._key.kind, _SECTION, self._key.key_id, 0, self._numbers[_SENT])
         with_secret = encode(replace(packet, authentication=head + self._secret))
         return with_secret[:-_DIGEST] + hashlib.sha1(with_secret).digest()
 
@@ -66,19 +75,24 @@ class Authenticator:
             raise _failed(f"type {kind} and length {length}, expected {int(self._key.kind)} and {_SECTION}")
         if key_id != self._key.key_id:
             raise _failed(f"key {key_id}, expected {self._key.key_id}")
-        if self._received is not None:
+        received = self._numbers[_RECEIVED]
+        if received != UNKNOWN:
             least = 1 if self._key.kind is AuthType.METICULOUS_KEYED_SHA1 else 0
-            if not least <= (sequence - self._received) % _MODULUS <= 3 * packet.detect_mult:
-                raise _failed(f"sequence number {sequence} after {self._received}")
+            if not least <= (sequence - received) % _MODULUS <= 3 * packet.detect_mult:
+                raise _failed(f"sequence number {sequence} after {received}")
         # The reserved octet is ignored on receipt (4.4), but the digest covers it.
         signed = encode(replace(packet, authentication=section[: _HEAD.size] + self._secret))
         if not hmac.compare_digest(hashlib.sha1(signed).digest(), section[_HEAD.size :]):
             raise _failed("wrong digest: compare the keys")
-        self._received = sequence
+        self._numbers[_RECEIVED] = sequence
 
     def forget(self) -> None:
         """Nothing valid came for twice the Detection Time: any sequence number counts again (bfd.AuthSeqKnown = 0)."""
-        self._received = None
+        self._numbers[_RECEIVED] = UNKNOWN
+
+    def keep_apart(self) -> None:
+        """From now on the numbers are this object's own: the words that it was given are for others."""
+        self._numbers = memoryview(array("q", self._numbers))
 
 
 def _failed(detail: str) -> Discarded:

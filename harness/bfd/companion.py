@@ -1,8 +1,8 @@
 """The speaker's end of the BFD process: starts it when a session is first wanted, asks, and hears what happens.
 
 Nothing here waits for the process: requests are sent, reports come by the loop. A process that ends by itself is started again at
-once and takes up the sessions that were Up where they stood, so that nobody is called down, here or at the other end. (One whose
-packets are signed begins anew: its sequence number is gone.)
+once and takes up the sessions that were Up where they stood, so that nobody is called down, here or at the other end. The sequence
+numbers of those whose packets are signed are in memory that both processes share.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from collections.abc import Callable
 from typing import Any
 
 from harness.bfd.daemon import MESSAGE_MAX, Report, Request, become
+from harness.bfd.ledger import Ledger
 
 AGAIN_AFTER = 1.0
 """Seconds between the starts of two processes: one that ends at its start is not tried in a circle."""
@@ -31,6 +32,7 @@ class Companion:
         self._wanted: dict[str, Request] = {}
         self._rows: dict[str, dict[str, Any]] = {}
         self._standing: dict[str, dict[str, Any]] = {}
+        self._ledger: Ledger | None = None
         self._started_at = -AGAIN_AFTER
         self._pair: socket.socket | None = None
         self._pid = 0
@@ -49,8 +51,12 @@ class Companion:
         return self._rows.get(name)
 
     def add(self, request: Request) -> None:
-        """Begins a session; ``request`` is complete but for ``op``."""
-        request = {**request, "op": "add"}
+        """Begins a session; ``request`` is complete but for ``op`` and ``place``."""
+        if self._ledger is None:
+            self._ledger = Ledger()
+        place = None if request["auth"] is None else self._ledger.take()
+        self._vacate(request["name"])
+        request = {**request, "op": "add", "place": place}
         self._wanted[request["name"]] = request
         self._standing.pop(request["name"], None)
         if self._pair is None:
@@ -60,7 +66,9 @@ class Companion:
 
     def remove(self, name: str) -> None:
         """Ends a session: the peer hears AdminDown. Harmless where there is none of that name."""
-        if self._wanted.pop(name, None) is not None:
+        if name in self._wanted:
+            self._vacate(name)
+            del self._wanted[name]
             self._rows.pop(name, None)
             self._standing.pop(name, None)
             self._send({"op": "remove", "name": name})
@@ -92,6 +100,7 @@ class Companion:
     # ---------------------------------------------------------------------------------------------------------- the process
 
     def _start(self) -> None:
+        assert self._ledger is not None
         self._refused = False
         if self._again is not None:
             self._again.cancel()
@@ -99,7 +108,7 @@ class Companion:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         pid = os.fork()
         if pid == 0:
-            become(theirs)
+            become(theirs, self._ledger)
         theirs.close()
         ours.setblocking(False)
         self._pair, self._pid = ours, pid
@@ -107,7 +116,10 @@ class Companion:
         self._started_at = self._loop.time()
         for name, request in self._wanted.items():
             standing = self._standing.get(name)
-            self._send(request if standing is None else {**request, "standing": standing})
+            # Signed and without a place its sequence number is gone: it begins anew.
+            if standing is not None and (request["auth"] is None or request["place"] is not None):
+                request = {**request, "standing": standing}
+            self._send(request)
 
     def _send(self, request: Request) -> None:
         if self._pair is not None:
@@ -146,6 +158,10 @@ class Companion:
             self._refused = True
         if report["kind"] != "ready":
             self._told(report)
+
+    def _vacate(self, name: str) -> None:
+        if self._ledger is not None and (place := self._wanted.get(name, {}).get("place")) is not None:
+            self._ledger.give_back(place)
 
     def _stands(self, name: str, standing: dict[str, Any] | None) -> None:
         if standing is None:

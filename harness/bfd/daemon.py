@@ -24,6 +24,7 @@ from typing import Any, Literal, NoReturn, TypedDict
 
 from harness.bfd.authentication import AuthType, Key
 from harness.bfd.demux import Peering, Refusal, Sessions, Told, Watched, row
+from harness.bfd.ledger import Ledger
 from harness.bfd.session import Standing, Timing, Transition, Transmit
 from harness.bfd.shell import Receiver, Sender, receivers
 from harness.bfd.terms import diagnostic_text
@@ -34,7 +35,7 @@ _PR_SET_NAME = 15
 
 class Request(TypedDict, total=False):
     """What the speaker wants. Intervals are milliseconds; ``key`` is hexadecimal; ``number`` comes back with the answer to "status";
-    ``standing`` is what a former process told of the session."""
+    ``standing`` is what a former process told of the session, ``place`` where its sequence numbers are in the ledger."""
 
     op: Literal["add", "remove", "retime", "status"]
     name: str
@@ -45,6 +46,7 @@ class Request(TypedDict, total=False):
     multiplier: int
     auth: dict[str, Any] | None
     standing: dict[str, Any]
+    place: int | None
     number: int
 
 
@@ -72,8 +74,9 @@ class Report(TypedDict, total=False):
 class Process:
     """Sessions, their sockets and the pair's end. ``run`` returns when the speaker is gone."""
 
-    def __init__(self, pair: socket.socket, random: Random) -> None:
+    def __init__(self, pair: socket.socket, ledger: Ledger, random: Random) -> None:
         self._pair = pair
+        self._ledger = ledger
         self._random = random
         self._sessions = Sessions(random)
         self._senders: dict[int, Sender] = {}
@@ -119,7 +122,9 @@ class Process:
             case "add":
                 standing = request.get("standing")
                 resumed = None if standing is None else Standing(**standing)
-                self._carry_out(self._sessions.add(_peering(request), now, resumed))
+                place = request.get("place")
+                numbers = None if place is None else self._ledger.numbers(place)
+                self._carry_out(self._sessions.add(_peering(request), now, resumed, numbers))
                 if resumed is not None:
                     self._tell_resumed(self._sessions[request["name"]])
             case "remove":
@@ -213,7 +218,7 @@ def _peering(request: Request) -> Peering:
     return Peering(request["name"], request["remote"], _timing(request), request["hop_count"], request["local"], key)
 
 
-def become(pair: socket.socket) -> NoReturn:
+def become(pair: socket.socket, ledger: Ledger) -> NoReturn:
     """In a child just forked: leaves everything of the parent but the pair's end and the log, runs, and never returns."""
     status = 1
     try:
@@ -229,7 +234,7 @@ def become(pair: socket.socket) -> NoReturn:
             # Where the rights are there, ahead of everything that only computes.
             os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(1))
         pair.setblocking(False)
-        Process(pair, Random()).run()
+        Process(pair, ledger, Random()).run()
         status = 0
     except BaseException as error:
         sys.stderr.write(f"bfd: {type(error).__name__}: {error}\n")

@@ -105,20 +105,27 @@ class Sessions:
         """Whether a session of that number is there, also one that is being removed."""
         return discriminator in self._by_discriminator
 
-    def add(self, peering: Peering, now: float, standing: Standing | None = None) -> list[Told]:
+    def add(
+        self,
+        peering: Peering,
+        now: float,
+        standing: Standing | None = None,
+        numbers: memoryview[int] | None = None,
+    ) -> list[Told]:
         """Begins a session, or goes on with one (see Session.start); one of the same peer that is being removed gives way."""
         for old in [w for w in self._by_discriminator.values() if w.peering.remote == peering.remote]:
             self._drop(old)
         number = 0 if standing is None else standing.discriminator
         while number == 0 or number in self._by_discriminator:
             number = self._random.getrandbits(32)
-        watched = Watched(peering, Session(number, peering.timing, self._random, peering.key))
+        watched = Watched(peering, Session(number, peering.timing, self._random, peering.key, numbers))
         self._by_name[peering.name] = self._by_discriminator[number] = watched
         return self._told(watched, watched.session.start(now, standing))
 
     def remove(self, name: str, now: float) -> list[Told]:
         """AdminDown, said for a Detection Time (6.8.16); then nothing is left of the session."""
         watched = self._by_name.pop(name)
+        watched.session.keep_apart()
         outputs = watched.session.disable(now)
         watched.ends_at = now + watched.session.detection_time / 1e6
         return self._told(watched, outputs)

@@ -64,9 +64,17 @@ class Standing:
 
 
 class Session:
-    """Feed it packets and time, send what it returns. ``discriminator`` is its number here, not zero and of no other session."""
+    """Feed it packets and time, send what it returns. ``discriminator`` is its number here, not zero and of no other session;
+    ``numbers`` see :class:`harness.bfd.authentication.Authenticator`."""
 
-    def __init__(self, discriminator: int, timing: Timing, random: Random, key: Key | None = None) -> None:
+    def __init__(
+        self,
+        discriminator: int,
+        timing: Timing,
+        random: Random,
+        key: Key | None = None,
+        numbers: memoryview[int] | None = None,
+    ) -> None:
         self.discriminator = discriminator
         self.state = State.DOWN
         self.diagnostic = Diagnostic.NONE
@@ -83,7 +91,7 @@ class Session:
         self.polling = False
         self.timing = timing
         self._random = random
-        self._authenticator = Authenticator(key, random.getrandbits(32)) if key is not None else None
+        self._authenticator = None if key is None else Authenticator(key, random.getrandbits(32), numbers)
         # What is in force until the poll sequence that announces other values has ended (6.8.3).
         self._tx_in_force = SLOW
         self._rx_in_force = timing.required_min_rx
@@ -139,12 +147,14 @@ class Session:
             self.remote_demand = standing.remote_demand
             self._settle()
             self._expires_at = now + self.detection_time / 1e6
+        elif self._authenticator is not None:
+            self._authenticator.forget()
         self._send(now)
         return self._outputs
 
     def standing(self) -> Standing | None:
-        """For :meth:`start` elsewhere; None unless Up, and where packets are signed, whose sequence number nobody else knows."""
-        if self.state is not State.UP or self._authenticator is not None:
+        """For :meth:`start` elsewhere, where packets are signed with the same ``numbers``; None unless Up."""
+        if self.state is not State.UP:
             return None
         return Standing(
             self.discriminator,
@@ -203,6 +213,11 @@ class Session:
             self._expires_at = None
             self._send(now)
         return self._outputs
+
+    def keep_apart(self) -> None:
+        """Its sequence numbers are its own from now on (Authenticator.keep_apart)."""
+        if self._authenticator is not None:
+            self._authenticator.keep_apart()
 
     def enable(self, now: float) -> list[Output]:
         """Back from AdminDown."""

@@ -184,10 +184,12 @@ async def test_timers_change_while_the_session_is_up(rig: Rig) -> None:
     assert not [event for event in (*a.seen, *b.seen) if event["type"] == "bfd" and event["new"] == "Down"]
 
 
-async def test_the_process_is_started_again_and_nobody_is_called_down_for_it(rig: Rig) -> None:
-    """Neither here nor at the other end, which hears the same session go on; a key, or a lost path, is heard of as ever."""
+@pytest.mark.parametrize("kind", [None, "keyed-sha1", "meticulous-keyed-sha1"])
+async def test_the_process_is_started_again_and_nobody_is_called_down_for_it(rig: Rig, kind: str | None) -> None:
+    """Neither here nor at the other end, which hears the same session go on, signed or not; a lost path is heard of as ever."""
     cable = switched(rig)
-    options = {"interval_ms": 100, "multiplier": 50, "hop_count": 1}
+    auth = {} if kind is None else {"auth": {"type": kind, "key": "rightkey"}}
+    options = {"interval_ms": 100, "multiplier": 50, "hop_count": 1, **auth}
     a, b = await speakers(rig, IPV4, options, options)
     await a.event("bfd", new="Up")
     await b.event("bfd", new="Up")
@@ -216,6 +218,9 @@ async def test_the_process_is_started_again_and_nobody_is_called_down_for_it(rig
             pass
     rig.node("sw").transact([rtnl.link_set(cable, up=False)])
     assert (await a.event("bfd", since=last, old="Up"))["diagnostic"] == "control detection time expired"
+    said = json.dumps(a.seen + b.seen) + rig.log("a") + rig.log("b")
+    assert "rightkey" not in said
+    assert b"rightkey".hex() not in said
 
 
 async def test_the_process_ends_with_the_speaker(rig: Rig) -> None:

@@ -10,9 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from harness.bfd.authentication import AuthType, Key
+from harness.bfd.authentication import UNKNOWN, Authenticator, AuthType, Key
 from harness.bfd.demux import Arrival, Peering, Refusal, Sessions, row
 from harness.bfd.fsm import TABLE, Event
+from harness.bfd.ledger import PLACES, Ledger
 from harness.bfd.packet import ControlPacket, decode, encode
 from harness.bfd.session import Session, Timing, Transition, Transmit
 from harness.bfd.terms import Diagnostic, Discard, Discarded, State
@@ -164,13 +165,79 @@ def test_a_session_goes_on_in_another_process_under_its_number() -> None:
     assert silent.state is State.DOWN
 
 
-def test_nothing_goes_on_of_a_session_that_is_not_up_or_has_a_key() -> None:
+def test_nothing_goes_on_of_a_session_that_is_not_up() -> None:
     assert alone()[0].standing() is None
-    wire = Wire(delay=0.001)
-    wire.start(keys=(Key(AuthType.KEYED_SHA1, 1, b"key"),) * 2)
-    wire.run(0.5)
-    assert wire.both_up()
-    assert wire.a.watched.session.standing() is None
+
+
+@pytest.mark.parametrize("kind", AuthType)
+@pytest.mark.parametrize("seed", range(5))
+def test_a_signed_session_goes_on_under_its_numbers_in_another_process(kind: AuthType, seed: int) -> None:
+    """RFC 5880 6.7.4: neither end's numbers leave the other's window, and what was heard once counts no second time."""
+    ledger, key = Ledger(), Key(kind, 1, b"key")
+    place = ledger.take()
+    assert place is not None
+    wire = Wire(seed)
+    wire.start(FAST, keys=(key, key), numbers=(ledger.numbers(place), None))
+    wire.run(5)
+    for _ in range(20):
+        told = len(wire.b.told)
+        # Keyed SHA1 says the same thing again under the same number; the first packet of all had a lower one.
+        heard = wire.b.sent[-4 if kind is AuthType.METICULOUS_KEYED_SHA1 else 0][1]
+        standing = wire.a.watched.session.standing()
+        assert standing is not None
+        wire.a.sessions = Sessions(Random(seed))
+        wire.run(0.06)
+        peering = Peering("peer", B, FAST, 1, None, key)
+        wire.carry(wire.a, wire.a.sessions.add(peering, wire.now, standing, ledger.numbers(place)))
+        again = wire.a.sessions.arrived(Arrival(heard, B, A, 255, 3784), wire.now)
+        assert [what.reason for _, what in again if isinstance(what, Refusal)] == [Discard.AUTHENTICATION_FAILED]
+        wire.run(0.2)
+        assert wire.both_up()
+        assert len(wire.b.told) == told
+        assert wire.a.watched.refusals.total() == 1
+
+
+def test_a_session_that_begins_anew_takes_any_number_and_goes_on_with_its_own() -> None:
+    key = Key(AuthType.METICULOUS_KEYED_SHA1, 1, b"key")
+    ledger = Ledger()
+    place = ledger.take()
+    assert place is not None
+    numbers = ledger.numbers(place)
+    numbers[0] = numbers[1] = 2**32 - 1
+    session = Session(5, FAST, Random(1), key, numbers)
+    (first,) = packets([*session.start(0.0)])
+    assert first.authentication[4:8] == bytes(4)
+    peer = Authenticator(key, 1000)
+    session.receive(decode(peer.sign(DOWN)), 0.1)
+    assert session.state is State.INIT
+    assert list(numbers) == [1, 1001]
+
+
+def test_a_session_that_is_being_removed_leaves_its_place_to_another() -> None:
+    key = Key(AuthType.METICULOUS_KEYED_SHA1, 1, b"key")
+    ledger = Ledger()
+    place = ledger.take()
+    assert place is not None
+    wire = Wire()
+    wire.start(FAST, keys=(key, key), numbers=(ledger.numbers(place), None))
+    wire.run(2)
+    before = list(ledger.numbers(place))
+    wire.carry(wire.a, wire.a.sessions.remove("peer", wire.now))
+    wire.run(2)
+    assert list(ledger.numbers(place)) == before
+    assert isinstance(last := wire.b.told[-1][1], Transition)
+    assert last.event is Event.RECEIVED_ADMIN_DOWN
+
+
+def test_a_place_is_had_once_and_empty() -> None:
+    ledger = Ledger()
+    places = [ledger.take() for _ in range(PLACES)]
+    assert sorted(p for p in places if p is not None) == list(range(PLACES))
+    assert ledger.take() is None
+    ledger.numbers(7)[0] = 9
+    ledger.give_back(7)
+    assert ledger.take() == 7
+    assert list(ledger.numbers(7)) == [UNKNOWN, UNKNOWN]
 
 
 def test_admin_down_is_told_for_a_detection_time_and_is_no_lost_path() -> None:

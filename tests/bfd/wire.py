@@ -54,11 +54,13 @@ class Wire:
         *,
         hop_counts: tuple[int, int] = (1, 1),
         keys: tuple[Key | None, Key | None] = (None, None),
+        numbers: tuple[memoryview[int] | None, memoryview[int] | None] = (None, None),
     ) -> None:
-        for end, far, timing, hop_count, key in zip(
-            (self.a, self.b), (B, A), (a, b or a), hop_counts, keys, strict=True
+        for end, far, timing, hop_count, key, words in zip(
+            (self.a, self.b), (B, A), (a, b or a), hop_counts, keys, numbers, strict=True
         ):
-            self.carry(end, end.sessions.add(Peering("peer", far, timing, hop_count, None, key), self.now))
+            peering = Peering("peer", far, timing, hop_count, None, key)
+            self.carry(end, end.sessions.add(peering, self.now, numbers=words))
 
     def carry(self, end: End, told: list[Told]) -> None:
         """Does what sessions ask for."""
