@@ -148,13 +148,26 @@ def test_a_second_set_up_starts_no_installer_and_takes_no_time(folder: Folder) -
     assert (folder.calls(), done.stdout, done.stderr) == ([], "", "")
 
 
-@pytest.mark.parametrize("changed", ["requirements.lock", "pyproject.toml", "run"])
-def test_set_up_is_stale_after_a_change_of(folder: Folder, changed: str) -> None:
+@pytest.mark.parametrize(
+    ("changed", "old", "new", "stale"),
+    [
+        ("requirements.lock", "aiohttp==", "# more\naiohttp==", 1),
+        ("pyproject.toml", "[project]", "# more\n[project]", 1),
+        ("run", "--no-deps", "--no-deps --no-index", 1),
+        ("run", "pip_install() {", "pip_install() {\n  echo more", 1),
+        ("run", "usage: ./run COMMAND", "usage of it: ./run COMMAND", 0),
+    ],
+)
+def test_set_up_is_stale_after_a_change_of_what_makes_it(
+    folder: Folder, changed: str, old: str, new: str, stale: int
+) -> None:
     folder.set_up()
     assert folder.shell("python_is_ready").returncode == 0
-    with (folder.top / changed).open("a") as file:
-        file.write("# more\n")
-    assert folder.shell("python_is_ready").returncode == 1
+    path = folder.top / changed
+    before = path.read_text()
+    assert old in before
+    path.write_text(before.replace(old, new, 1))
+    assert folder.shell("python_is_ready").returncode == stale
 
 
 def test_set_up_is_stale_in_a_copied_folder(folder: Folder) -> None:

@@ -38,6 +38,7 @@ def parser() -> argparse.ArgumentParser:
     words.add_argument("--build", action="store_true", help="only make the image")
     words.add_argument("--cache", type=Path, default=Path(".cache/vm"), help=argparse.SUPPRESS)
     words.add_argument("--packages", default="", help=argparse.SUPPRESS)  # from run's own tables
+    words.add_argument("--recipe", default="", help=argparse.SUPPRESS)  # how run makes .venv, as a digest
     return words
 
 
@@ -62,16 +63,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     top = Path.cwd()
     cache = options.cache.resolve()
     suite = suites.SUITES[options.suite]
-    packages = options.packages.split()
+    parts = image.Parts(top, suite, options.packages.split(), options.recipe)
     try:
-        if image.ready(cache, top, suite, packages) is None:
-            say(
-                f"building the image of {suite.text()}; this is done once, and again when run, the lock or pyproject.toml change"
-            )
+        built = image.ready(cache, parts)
+        if built is None:
+            say(f"building the image of {suite.text()}; this is done once, and again when what goes into it changes")
             began = time.monotonic()
-            built = image.build(cache, top, suite, packages)
+            built = image.build(cache, parts)
             say(f"image built in {time.monotonic() - began:.0f} s")
-        built = image.build(cache, top, suite, packages)
         if options.build:
             return 0
         work = Path(tempfile.mkdtemp(prefix="run.", dir=cache))

@@ -7,7 +7,6 @@ output. No network.
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import os
 import select
 import signal
@@ -20,6 +19,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from harness.vm.child import die_with_parent
+
 QEMU = "qemu-system-x86_64"
 KVM = ("-accel", "kvm", "-cpu", "host")
 TCG = ("-accel", "tcg,thread=multi,tb-size=1024", "-cpu", "max")
@@ -28,8 +29,6 @@ _AT_INIT = b"@@vbrlab init"
 _AT_JOB = b"@@vbrlab job"
 _PROBE_WITHIN = 15.0  # seconds for a kernel under KVM to reach init: it takes two, or never does
 _BOOT_WITHIN = 180.0
-_PR_SET_PDEATHSIG = 1
-_libc = ctypes.CDLL(None)
 _END_OF_TEXT = b"\x03"  # Ctrl-C to the terminal inside
 
 
@@ -86,7 +85,12 @@ def _reaches_init(machine: Machine) -> bool:
     command = machine.command(KVM, _APPEND + " vbrlab.probe")
     with contextlib.suppress(subprocess.TimeoutExpired):
         done = subprocess.run(
-            command, stdin=subprocess.DEVNULL, capture_output=True, timeout=_PROBE_WITHIN, check=False
+            command,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=_PROBE_WITHIN,
+            preexec_fn=die_with_parent(),
+            check=False,
         )
         return _AT_INIT in done.stdout
     return False
@@ -107,20 +111,13 @@ def run(machine: Machine, accelerator: Sequence[str], *, interactive: bool, say:
     Ctrl-C goes to the job; a second one within three seconds ends the machine.
     """
     began = time.monotonic()
-    parent = os.getpid()
-
-    def die_with_parent() -> None:
-        _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-        if os.getppid() != parent:
-            os._exit(1)
-
     with subprocess.Popen(
         machine.command(accelerator),
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         process_group=0,
-        preexec_fn=die_with_parent,
+        preexec_fn=die_with_parent(),
     ) as qemu:
         assert qemu.stdin is not None
         try:

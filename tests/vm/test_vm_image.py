@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import argparse
+import os
 import shutil
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-from harness.vm import image, initrd, machine, suites
+from harness.vm import cli, image, initrd, machine, suites
 
 TOP = Path(__file__).resolve().parents[2]
 BOOKWORM = suites.SUITES["bookworm"]
@@ -34,24 +39,74 @@ def test_each_module_is_loaded_after_what_it_needs_and_once() -> None:
 
 @pytest.fixture
 def project(tmp_path: Path) -> Path:
-    for name in image.KEYED:
+    for name in (*image.KEYED, "pyproject.toml", "run", "harness/vm/suites.py"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(TOP / name, tmp_path / name)
     return tmp_path
 
 
-@pytest.mark.parametrize("name", image.KEYED)
-def test_a_change_of_what_goes_into_an_image_is_another_image(project: Path, name: str) -> None:
-    before = image.key(project, BOOKWORM, ["python3"])
-    assert image.key(project, BOOKWORM, ["python3"]) == before
-    with (project / name).open("a") as file:
-        file.write("\n")
-    assert image.key(project, BOOKWORM, ["python3"]) != before
+def options_by_run(project: Path) -> argparse.Namespace:
+    """What `./run vm` hands over of its own tables and functions."""
+    (project / "python").write_text("#!/bin/sh\nprintf '%s\\n' \"$@\"\n")
+    (project / "python").chmod(0o755)
+    asked = ". ./run; python=$PWD/python; find_missing() { missing=(); }; run_vm"
+    told = subprocess.run(["bash", "-c", asked], cwd=project, capture_output=True, text=True, check=True).stdout
+    return cli.parser().parse_args(told.splitlines()[2:])
+
+
+def key_by_run(project: Path) -> str:
+    options = options_by_run(project)
+    return image.Parts(project, BOOKWORM, options.packages.split(), options.recipe).key()
+
+
+def changed(path: Path, old: str, new: str) -> None:
+    text = path.read_text()
+    assert text.count(old) == 1
+    path.write_text(text.replace(old, new))
+
+
+@pytest.mark.parametrize(
+    ("name", "old", "new"),
+    [
+        (
+            "requirements.lock",
+            "\naiohttp==",
+            "\naiohttp ==",
+        ),
+        ("harness/vm/guest/bake", "set -eu", "set -e"),
+        ("pyproject.toml", '  "vici>=6.0.3",', '  "vici>=6.0.4",'),
+        ("pyproject.toml", "[tool.setuptools.package-data]", "[tool.setuptools.other]"),
+        ("run", '  "nftables|', '  "nftables-of-another-name|'),
+        ("run", "editable_mode=compat", "editable_mode=strict"),
+        ("run", "--no-input", "--no-input --no-cache"),
+    ],
+)
+def test_a_change_of_what_goes_into_an_image_is_another_image(project: Path, name: str, old: str, new: str) -> None:
+    before = key_by_run(project)
+    assert key_by_run(project) == before
+    changed(project / name, old, new)
+    assert key_by_run(project) != before
+
+
+@pytest.mark.parametrize(
+    ("name", "old", "new"),
+    [
+        ("run", "usage: ./run COMMAND", "usage of this: ./run COMMAND"),
+        ("run", 'gobgp_needs=("gobgpd|gobgpd|', 'gobgp_needs=("gobgpd-2|gobgpd|'),
+        ("pyproject.toml", "line-length = 120", "line-length = 100"),
+        ("pyproject.toml", "timeout = 120", "timeout = 60"),
+        ("harness/vm/suites.py", "RESULT_SIZE = 2048", "RESULT_SIZE = 1024"),
+    ],
+)
+def test_a_change_of_anything_else_is_the_same_image(project: Path, name: str, old: str, new: str) -> None:
+    before = key_by_run(project)
+    changed(project / name, old, new)
+    assert key_by_run(project) == before
 
 
 def test_suite_and_packages_are_in_the_key(project: Path) -> None:
     keys = {
-        image.key(project, suite, packages)
+        image.Parts(project, suite, packages).key()
         for suite in suites.SUITES.values()
         for packages in (["python3"], ["python3", "cpio"])
     }
@@ -59,12 +114,51 @@ def test_suite_and_packages_are_in_the_key(project: Path) -> None:
 
 
 def test_a_finished_image_is_not_built_again(project: Path) -> None:
-    cache = project / "cache"
-    folder = cache / image.key(project, BOOKWORM, [])
+    cache, parts = project / "cache", image.Parts(project, BOOKWORM)
+    folder = cache / parts.key()
     folder.mkdir(parents=True)
-    assert image.ready(cache, project, BOOKWORM, []) is None
+    assert image.ready(cache, parts) is None
     (folder / "built").touch()
-    assert image.build(cache, project, BOOKWORM, []).root == folder / "root.img"
+    assert image.build(cache, parts).root == folder / "root.img"
+
+
+MMDEBSTRAP = """\
+#!/bin/sh
+# Stands for a build that hangs: a mount and a file in its folder for temporary ones, as mmdebstrap has them, and a process of its own.
+mkdir "$TMPDIR/root" && mount -t tmpfs left "$TMPDIR/root" && touch "$TMPDIR/file"
+sleep 1000 &
+readlink /proc/self/ns/mnt >"$VM_OUT/../mounts" && echo built >"$VM_OUT/../hangs" && wait
+"""
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="mounts as root")
+def test_a_build_that_is_killed_leaves_no_mount_and_no_process(
+    project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache, bin_ = tmp_path / "cache", tmp_path / "bin"
+    cache.mkdir()
+    bin_.mkdir()
+    (bin_ / "mmdebstrap").write_text(MMDEBSTRAP)
+    (bin_ / "mmdebstrap").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{bin_}:{os.environ['PATH']}")
+    os.mkfifo(cache / "hangs")
+    mounts = Path("/proc/self/mounts").read_text()
+    words = [sys.executable, "-m", "harness.vm.cli", "--build", "--cache", str(cache)]
+    # The pipe's other end is held by everything that the build starts: it ends when the last of them has.
+    builder = subprocess.Popen(
+        words, cwd=project, env={**os.environ, "PYTHONPATH": str(TOP)}, stderr=subprocess.PIPE, text=True
+    )
+    assert (cache / "hangs").read_text() == "built\n"
+    builder.send_signal(signal.SIGKILL)
+    builder.wait()
+    assert builder.stderr is not None
+    builder.stderr.read()
+    assert Path("/proc/self/mounts").read_text() == mounts
+    assert (cache / "mounts").read_text() != f"{Path('/proc/self/ns/mnt').readlink()}\n"
+    assert list(cache.glob("bookworm-part.*"))
+    (bin_ / "mmdebstrap").write_text("#!/bin/sh\nexit 0\n")
+    image.build(cache, image.Parts(project, BOOKWORM))
+    assert not list(cache.glob("bookworm-part.*"))
 
 
 def test_every_package_of_a_lab_is_in_the_image_and_a_mirror_is_the_users(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -82,3 +176,14 @@ def test_the_root_is_never_written_to_and_there_is_no_network() -> None:
     assert ["snapshot=on" in drive for drive in drives] == [True, False, False]
     assert "-nodefaults" in words
     assert not [word for word in words if "net" in word]
+
+
+def test_the_programs_of_every_lab_are_in_the_image(project: Path) -> None:
+    told = subprocess.run(
+        ["bash", "-c", '. ./run; printf "%s\n" "${lab_needs[@]%%|*}"'],
+        cwd=project,
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout.split()
+    assert {"nftables", "charon-systemd", "iproute2"} <= set(told) <= set(options_by_run(project).packages.split())
