@@ -67,7 +67,7 @@ class LabNet(Mininet):  # type: ignore[misc]
     def build(self) -> None:
         """Builds what the topology says: everything is up, addressed and routed when this returns. Raises NetlinkError or
         LabError naming the node and the rule."""
-        with LabNode.made_ahead(), LabNode.wiring.deferred():
+        with LabNode.wiring.deferred():
             super().build()
 
     def addHost(self, name: str, cls: Any = None, **params: Any) -> Any:

@@ -8,15 +8,13 @@ used; ``popen`` forks straight into the namespace; addresses and routes go by ne
 
 from __future__ import annotations
 
-import contextlib
 import ipaddress
 import itertools
 import os
 import re
 import subprocess
-from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 from harness.net import rtnl, sandbox
 from harness.net.lab_link import LabError
@@ -35,19 +33,6 @@ if TYPE_CHECKING:
 LOOPBACK = 1
 
 
-class Ground(NamedTuple):
-    """What a node stands on: its namespace and a route socket inside."""
-
-    namespace: Namespace
-    rtnl: Rtnl
-
-    @classmethod
-    def make(cls, name: str, sysctls: dict[str, str]) -> Ground:
-        """A new one. Raises NamespaceError or SysctlError."""
-        namespace = Namespace.create(name, sysctls)
-        return cls(namespace, Rtnl(namespace))
-
-
 class LabNode(Node):  # type: ignore[misc]
     """A host or router. Parameters beyond Mininet's: ``addresses`` (on lo), ``routes`` (:class:`harness.plan.Route`),
     ``tables`` (:class:`harness.plan.RoutingTable`), ``forwarding``, ``sysctls`` (over the table of ``sysctls``), ``seed`` (the run's)."""
@@ -59,8 +44,8 @@ class LabNode(Node):  # type: ignore[misc]
     shell, pid, stdin, stdout = FromShell(), FromShell(), FromShell(), FromShell()
     master, slave, pollOut = FromShell(), FromShell(), FromShell()
 
-    _maker: ClassVar[ThreadPoolExecutor | None] = None
-    _ground: Ground | Future[Ground]
+    namespace: Namespace
+    rtnl: Rtnl
 
     def __init__(self, name: str, inNamespace: bool = True, **params: Any) -> None:
         self._bash: Bash | None = None
@@ -70,52 +55,19 @@ class LabNode(Node):  # type: ignore[misc]
         super().__init__(name, inNamespace=inNamespace, **params)
         self._shell_allowed = True
 
-    @classmethod
-    @contextlib.contextmanager
-    def made_ahead(cls) -> Iterator[None]:
-        """Within the block a thread makes the namespaces, while this one goes on describing nodes and making links.
-
-        The kernel takes a third of a millisecond for each namespace, in which the other core can make links. Whoever needs a node's
-        namespace waits for it; an error of its making is raised there, and at the end of the block at the latest.
-        """
-        with ThreadPoolExecutor(1, "namespaces") as LabNode._maker:
-            try:
-                yield
-            finally:
-                LabNode._maker = None
-
-    @property
-    def _stands_on(self) -> Ground:
-        ground = self._ground
-        if isinstance(ground, Future):
-            ground = self._ground = ground.result()
-        return ground
-
-    @property
-    def namespace(self) -> Namespace:
-        """The node's network namespace."""
-        return self._stands_on.namespace
-
-    @property
-    def rtnl(self) -> Rtnl:
-        """A route socket inside the node's namespace."""
-        return self._stands_on.rtnl
-
     def startShell(self, mnopts: str | None = None) -> None:
         """Makes the namespace. (Mininet's constructor calls it; a shell comes later.)"""
         if self.inNamespace:
-            maker = LabNode._maker
-            ordered = (self.name, self.settings())
-            self._ground = maker.submit(Ground.make, *ordered) if maker else Ground.make(*ordered)
+            self.namespace = Namespace.create(self.name, self.settings())
             self._indexes = itertools.count(LOOPBACK + 1)
         else:
             if not sandbox.inside():
                 raise LabError(
                     f"node {self.name}: inNamespace=False means the host's own network here; run in the sandbox"
                 )
-            here = Namespace.current(self.name)
-            self._ground = Ground(here, Rtnl(here))
+            self.namespace = Namespace.current(self.name)
             self._indexes = LabNode._shared_indexes
+        self.rtnl = Rtnl(self.namespace)
         self.wiring.set(self, rtnl.link_set(LOOPBACK, up=True))
 
     def settings(self) -> dict[str, str]:

@@ -46,6 +46,7 @@ class Flag(IntFlag):
     APPEND = 0x800
 
 
+_REQUEST, _ACK, _WITH_REMARK = int(Flag.REQUEST), int(Flag.ACK), int(Flag.ACK_TLVS)
 _EXTACK_TEXT = 1  # NLMSGERR_ATTR_MSG
 
 
@@ -71,8 +72,12 @@ class Request:
     flags: int
     body: bytes
 
-    def message(self, sequence: int) -> bytes:
-        return HEADER.pack(HEADER.size + len(self.body), self.type, self.flags | Flag.REQUEST, sequence, 0) + self.body
+    def message(self, sequence: int, *, acknowledged: bool = True) -> bytes:
+        """The octets to send. Without ``acknowledged`` the kernel speaks only of a refusal."""
+        flags = int(self.flags) | _REQUEST | _ACK  # plain integers: an enum's "|" takes longer than the packing
+        if not acknowledged:
+            flags ^= _ACK
+        return HEADER.pack(HEADER.size + len(self.body), int(self.type), flags, sequence, 0) + self.body
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,7 +154,7 @@ def acknowledgement(frame: Frame) -> tuple[int, str]:
     Expects a socket with NETLINK_CAP_ACK, where the refused message is not echoed beyond its header.
     """
     number = -_ERRNO.unpack_from(frame.body)[0]
-    if not frame.flags & Flag.ACK_TLVS:
+    if not frame.flags & _WITH_REMARK:
         return number, ""
     remark = attributes(frame.body, _ERRNO.size + HEADER.size).get(_EXTACK_TEXT, b"")
     return number, remark.rstrip(b"\0").decode(errors="replace")

@@ -171,22 +171,23 @@ class Rtnl:
         return found
 
     def _exchange(self, batch: Sequence[Request]) -> dict[Request, tuple[int, str]]:
-        waiting: dict[int, Request] = {}
-        messages = []
-        for request in batch:
-            number = next(self._sequences) & 0xFFFFFFFF
-            waiting[number] = request
-            messages.append(request.message(number))
+        first = next(self._sequences)
+        last = first + len(batch) - 1
+        if last > _LAST_SEQUENCE:
+            first, last = 1, len(batch)
+        self._sequences = itertools.count(last + 1)
+        messages = [request.message(first + at, acknowledged=first + at == last) for at, request in enumerate(batch)]
         self._socket.send(b"".join(messages))
         refused: dict[Request, tuple[int, str]] = {}
-        while waiting:
+        finished = False
+        while not finished:
             for frame in self._receive():
-                if frame.type != Control.ERROR or frame.sequence not in waiting:
+                if frame.type != Control.ERROR or not first <= frame.sequence <= last:
                     continue
-                request = waiting.pop(frame.sequence)
                 number, remark = acknowledgement(frame)
                 if number:
-                    refused[request] = (number, remark)
+                    refused[batch[frame.sequence - first]] = (number, remark)
+                finished = finished or frame.sequence == last
         return refused
 
     def _receive(self) -> Iterator[Frame]:

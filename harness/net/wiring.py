@@ -1,7 +1,7 @@
 """The queue between Mininet's calls, which come one by one, and the kernel, which is fast when asked in batches.
 
-While a network is being built, links and settings are collected here and sent together: links first, some at a time, then one
-transaction a namespace, then one question for each new interface. Outside of a build each call is carried out before it returns, and
+While a network is being built, links and settings are collected here and sent together: links first, then one transaction a
+namespace, then one question for each new interface. Outside of a build each call is carried out before it returns, and
 anything that needs the network to be as described (a command in a node) flushes first. It knows namespaces only by a route
 socket and a name, nothing of Mininet.
 """
@@ -15,16 +15,12 @@ from typing import Protocol
 from harness.net.netlink import NetlinkError
 from harness.net.rtnl import Request, Rtnl, link_get
 
-_LINKS_AT_ONCE = 32  # made while the next ones are being described
-
 
 class Wired(Protocol):
     """A node as the wiring sees it."""
 
     name: str
-
-    @property
-    def rtnl(self) -> Rtnl: ...
+    rtnl: Rtnl
 
 
 class Wiring:
@@ -35,7 +31,6 @@ class Wiring:
         self._settings: dict[Wired, list[Request]] = {}
         self._raised: dict[Wired, list[Request]] = {}
         self._deferring = 0
-        self._collected = 0
 
     @contextlib.contextmanager
     def deferred(self) -> Iterator[None]:
@@ -50,15 +45,11 @@ class Wiring:
         except BaseException:
             for queue in (self._links, self._settings, self._raised):
                 queue.clear()
-            self._collected = 0
             raise
 
     def link(self, node: Wired, request: Request) -> None:
         """A link to make from ``node``'s namespace, before any setting."""
         self._links.setdefault(node, []).append(request)
-        self._collected += 1
-        if self._collected >= _LINKS_AT_ONCE:
-            self._send("_links")
 
     def set(self, node: Wired, *requests: Request) -> None:
         """Settings inside ``node``: addresses, routes, interfaces up and down."""
@@ -78,17 +69,11 @@ class Wiring:
     def flush(self) -> None:
         """Sends everything. Raises NetlinkError for the first refusal, naming the node and what was asked."""
         for name in ("_links", "_settings", "_raised"):
-            self._send(name)
-
-    def _send(self, name: str) -> None:
-        queue: dict[Wired, list[Request]] = getattr(self, name)
-        if not queue:
-            return
-        setattr(self, name, {})
-        if name == "_links":
-            self._collected = 0
-        for node, requests in queue.items():
-            try:
-                node.rtnl.transact(requests)
-            except NetlinkError as error:
-                raise NetlinkError(f"node {node.name}: {error.what}", error.errno or 0, error.remark) from None
+            queue: dict[Wired, list[Request]] = getattr(self, name)
+            if queue:
+                setattr(self, name, {})
+                for node, requests in queue.items():
+                    try:
+                        node.rtnl.transact(requests)
+                    except NetlinkError as error:
+                        raise NetlinkError(f"node {node.name}: {error.what}", error.errno or 0, error.remark) from None

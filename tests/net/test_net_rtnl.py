@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import ipaddress
+import itertools
 import json
 import os
 import select
@@ -152,6 +153,17 @@ def test_every_error_is_matched_to_what_it_was_for() -> None:
         assert {str(route.prefix) for route in left.routes(protocol=4)} == {"10.1.0.0/16", "10.3.0.0/16"}
         refused = left.attempt([rtnl.route("10.3.0.0/16", gateway="10.0.0.2"), rtnl.link_del(99)])
         assert [error.errno for error in refused] == [errno.EEXIST, errno.ENODEV]
+
+
+@inside
+def test_a_refusal_before_a_success_is_told_and_numbers_may_run_over() -> None:
+    with pair() as (_, _, left, _):
+        left._sequences = itertools.count(0xFFFFFFFE)
+        good = rtnl.route("10.4.0.0/16", gateway="10.0.0.2")
+        refused = left.attempt([rtnl.link_del(99), good, rtnl.link_del(98), rtnl.link_get(LEFT)])
+        assert [str(error) for error in refused] == ["delete link 99: No such device", "delete link 98: No such device"]
+        left.transact([rtnl.route_del("10.4.0.0/16")])
+        assert left.attempt([rtnl.link_get(LEFT)] * 61) == []
 
 
 @inside
