@@ -69,7 +69,8 @@ class Refusal:
 
 @dataclass(slots=True)
 class Watched:
-    """A session with its surroundings. ``ends_at``: it is removed, and says so to its peer until then."""
+    """A session with its surroundings. ``ends_at``: it is removed, and says so to its peer until then. ``source`` is the address that
+    the last packet came from which counted, empty before."""
 
     peering: Peering
     session: Session
@@ -77,6 +78,7 @@ class Watched:
     refused: Refusal | None = None
     last: Transition | None = None
     trouble: str = ""
+    source: str = ""
     ends_at: float | None = None
     due: float | None = None
 
@@ -144,23 +146,27 @@ class Sessions:
 
     def arrived(self, arrival: Arrival, now: float) -> list[Told]:
         """A datagram on one of the ports."""
+        # What belongs to no session is counted at the one that is with its sender, whose operator wants to know.
         watched = self._from(arrival.source)
         try:
+            packet = decode(arrival.data)
+            number = packet.your_discriminator
+            known = number in self._by_discriminator
+            if known:
+                # RFC 5880 6.3: by the discriminator alone. The peer's address may have changed; ours to it does not (RFC 5881 6).
+                watched = self._by_discriminator[number]
             if watched is not None:
                 _check_way(watched.peering, arrival)
-            packet = decode(arrival.data)
-            if packet.your_discriminator:
-                chosen = self._by_discriminator.get(packet.your_discriminator)
-                if chosen is None:
-                    raise Discarded(Discard.YOUR_DISCRIMINATOR_UNKNOWN, f"it is {packet.your_discriminator:#x}")
-                if chosen is not watched:
-                    watched = chosen
-                    raise Discarded(Discard.ADDRESS, f"it came from {arrival.source}")
+            if number and not known:
+                raise Discarded(Discard.YOUR_DISCRIMINATOR_UNKNOWN, f"it is {number:#x}")
             if watched is None:
                 raise Discarded(Discard.NO_SESSION, arrival.source)
+            if not known:
+                _check_destination(watched.peering, arrival)
             outputs = watched.session.receive(packet, now)
         except Discarded as discarded:
             return self._refused(watched, arrival, discarded)
+        watched.source = arrival.source
         return self._told(watched, outputs)
 
     def _from(self, source: str) -> Watched | None:
@@ -212,16 +218,19 @@ class Sessions:
 
 
 def _check_way(peering: Peering, arrival: Arrival) -> None:
-    """Was it sent to the right port and address, and did it come over few enough hops?"""
+    """Was it sent to the right port, and did it come over few enough hops?"""
     if arrival.port != peering.port:
         raise Discarded(Discard.KIND, f"it came to {arrival.port}, hop count {peering.hop_count} is for {peering.port}")
-    if peering.local is not None and arrival.destination != peering.local.partition("%")[0]:
-        raise Discarded(Discard.ADDRESS, f"it came to {arrival.destination}")
     if arrival.ttl < peering.least_ttl:
         raise Discarded(
             Discard.HOPS,
             f"received TTL {arrival.ttl}, hop count {peering.hop_count} allows {peering.least_ttl} and more",
         )
+
+
+def _check_destination(peering: Peering, arrival: Arrival) -> None:
+    if peering.local is not None and arrival.destination != peering.local.partition("%")[0]:
+        raise Discarded(Discard.ADDRESS, f"it came to {arrival.destination}")
 
 
 def why_not_up(watched: Watched) -> str:
@@ -251,6 +260,7 @@ def row(watched: Watched) -> dict[str, Any]:
         "reason": why_not_up(watched),
         "hop_count": peering.hop_count,
         "port": peering.port,
+        "source": watched.source or None,
         "discriminator": session.discriminator,
         "remote_discriminator": session.remote_discriminator,
         "interval_ms": peering.timing.desired_min_tx / 1000,

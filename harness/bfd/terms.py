@@ -66,7 +66,7 @@ class Discard(Enum):
     ADMIN_DOWN = "the session is administratively down"
     HOPS = "more hops than the hop count"
     KIND = "sent to the port of the other kind (single-hop 3784, multihop 4784)"
-    ADDRESS = "not from or not to the session's addresses"
+    ADDRESS = "a first packet, and not to the session's address"
 
 
 class Discarded(Exception):

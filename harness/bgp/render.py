@@ -130,7 +130,7 @@ def _neighbor_lines(row: dict[str, Any]) -> Iterable[tuple[str, str | Text]]:
     if row["key"]:
         yield "TCP MD5", "a key is set" + (f"; {row['md5']}" if "md5" in row else "")
     if bfd := row.get("bfd"):
-        yield "BFD", Text(bfd_line(bfd), "green" if bfd["state"] == "Up" else "red")
+        yield "BFD", Text(bfd_line(bfd, row["address"]), "green" if bfd["state"] == "Up" else "red")
     for label, key in (("Last error sent", "last_sent_error"), ("Last error received", "last_received_error")):
         if error := row[key]:
             yield label, notification(error)
@@ -161,13 +161,16 @@ def prefix_limit(row: dict[str, Any]) -> str:
     return "; ".join([f"{row['limit']}, {row['action']}{after}", *counts])
 
 
-def bfd_line(row: dict[str, Any]) -> str:
-    """A BFD session in one line: states, hop count, timers as they are in force, and what keeps it from being Up."""
+def bfd_line(row: dict[str, Any], address: str) -> str:
+    """A BFD session in one line: states, hop count, timers as they are in force, where packets come from if not from ``address``, and
+    what keeps it from being Up."""
     line = f"{row['state']}, hop count {row['hop_count']}"
     if row.get("remote_state") is not None:
         line += f"; the peer: {row['remote_state']} ({row['remote_diagnostic']})"
     if row["state"] == "Up":
         line += f"; every {row['transmit_interval_ms']:g} ms, detection in {row['detection_time_ms']:g} ms"
+    if (source := row.get("source")) is not None and source != address.partition("%")[0]:
+        line += f"; packets come from {source}"
     return f"{line}; {row['reason']}" if row["reason"] else line
 
 

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import select
 import signal
 import time
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
+from socket import AF_INET, IP_TTL, IPPROTO_IP, SOCK_DGRAM, socket
 
 import pytest
 
+from harness.bfd.packet import ControlPacket, decode, encode
+from harness.bfd.terms import State
 from harness.net import rtnl
 from tests.bfd.nodes import FAST, IPV4, IPV6, bfd, speakers, switched
 from tests.bgp.rig import Rig, opened
@@ -168,6 +173,38 @@ async def test_keys_that_agree_and_keys_that_do_not(rig: Rig) -> None:
     assert "rightkey" not in said
     assert "wrongkey" not in said
     assert b"rightkey".hex() not in said
+
+
+async def test_a_peer_whose_address_changes_stays_up(rig: Rig) -> None:
+    """Four detection times of packets from another address, each the answer to one that still comes to the address configured."""
+    switched(rig)
+    rig.node("b").transact([rtnl.address(12, "10.0.0.3/24")])
+    config = {"name": "b", "address": "10.0.0.2", "remote_asn": 65002, "bfd": {**FAST, "hop_count": 1}}
+    a = await rig.speaker("a", asn=65001, router_id="1.1.1.1", neighbors=[config])
+    said = ControlPacket(State.DOWN, 3, my_discriminator=77, desired_min_tx=50_000, required_min_rx=50_000)
+    loop = asyncio.get_running_loop()
+    with contextlib.ExitStack() as sockets:
+        here, old, new = (sockets.enter_context(rig.nodes["b"].socket(AF_INET, SOCK_DGRAM)) for _ in range(3))
+        for sock, own in ((here, ("10.0.0.2", 3784)), (old, ("10.0.0.2", 50000)), (new, ("10.0.0.3", 50000))):
+            sock.setblocking(False)
+            sock.setsockopt(IPPROTO_IP, IP_TTL, 255)
+            sock.bind(own)
+
+        async def answer(sock: socket, state: State) -> State:
+            heard = decode(await loop.sock_recv(here, 2048))
+            packet = replace(said, state=state, your_discriminator=heard.my_discriminator, final=heard.poll)
+            sock.sendto(encode(packet), ("10.0.0.1", 3784))
+            return heard.state
+
+        async with asyncio.timeout(10):
+            await answer(old, State.DOWN)
+            while await answer(old, State.INIT) is not State.UP:
+                pass
+            start = loop.time()
+            while loop.time() < start + 0.6:
+                assert await answer(new, State.UP) is State.UP
+    assert (await bfd(a))["source"] == "10.0.0.3"
+    assert not [event for event in a.seen if event.get("old") == "Up"]
 
 
 async def test_timers_change_while_the_session_is_up(rig: Rig) -> None:

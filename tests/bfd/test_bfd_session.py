@@ -437,14 +437,60 @@ def test_a_disabled_session_hears_nothing() -> None:
     assert session.state is State.INIT
 
 
-def test_other_addresses_are_refused() -> None:
+def test_a_first_packet_is_chosen_for_by_its_addresses() -> None:
+    """RFC 5881 3 and RFC 5883 4: the discriminator is 0, there is nothing else."""
     sessions = one(local=A)
     assert refused(replace(HELLO, destination="10.9.9.9"), sessions).reason is Discard.ADDRESS
-    number = sessions["peer"].session.discriminator
-    from_elsewhere = replace(HELLO, source="10.9.9.9", data=encode(replace(DOWN, your_discriminator=number)))
-    assert refused(from_elsewhere, sessions).reason is Discard.ADDRESS
     assert sessions.arrived(replace(HELLO, source="10.9.9.9"), 0.6) == []
     assert sessions.strays == {Discard.NO_SESSION: 1}
+
+
+def elsewhere(sessions: Sessions) -> Arrival:
+    """A packet with the number of "peer", from and to addresses that are of no session."""
+    number = sessions["peer"].session.discriminator
+    return replace(HELLO, source="10.9.9.9", data=encode(replace(DOWN, your_discriminator=number)))
+
+
+def test_our_discriminator_alone_says_which_session_a_packet_belongs_to() -> None:
+    """RFC 5880 6.3: addresses may change; what is sent goes on to the address that was configured (RFC 5881 6)."""
+    sessions = one(local=A)
+    sessions.add(Peering("other", "10.9.9.9", FAST, 1), 0.0)
+    told = sessions.arrived(replace(elsewhere(sessions), destination="10.8.8.8"), 0.1)
+    assert {watched.peering.name for watched, _ in told} == {"peer"}
+    assert sessions["peer"].session.state is State.INIT
+    assert sessions["peer"].peering.remote == B
+    assert row(sessions["peer"])["source"] == "10.9.9.9"
+    assert sessions["other"].session.state is State.DOWN
+    sessions.arrived(replace(elsewhere(sessions), source=B), 0.2)
+    assert row(sessions["peer"])["source"] == B
+
+
+@pytest.mark.parametrize(
+    ("hop_count", "change", "reason"),
+    [
+        (1, {"ttl": 254}, Discard.HOPS),
+        (1, {"port": 4784}, Discard.KIND),
+        (3, {"ttl": 252, "port": 4784}, Discard.HOPS),
+        (3, {"port": 3784}, Discard.KIND),
+    ],
+)
+def test_a_changed_address_has_to_be_as_near_as_the_session_says(
+    hop_count: int, change: dict[str, int], reason: Discard
+) -> None:
+    sessions = one(hop_count)
+    arrival = replace(elsewhere(sessions), **change)  # type: ignore[arg-type]
+    assert refused(arrival, sessions).reason is reason
+    assert row(sessions["peer"])["source"] is None
+
+
+def test_a_changed_address_does_not_get_round_the_key() -> None:
+    key = Key(AuthType.METICULOUS_KEYED_SHA1, 1, b"secret")
+    sessions = one(key=key)
+    plain = elsewhere(sessions)
+    assert refused(plain, sessions).reason is Discard.AUTHENTICATION_MISSING
+    signed = Authenticator(key, 1).sign(decode(plain.data))
+    sessions.arrived(replace(plain, data=signed), 0.6)
+    assert sessions["peer"].session.state is State.INIT
 
 
 @pytest.mark.spec("VBR-33")
