@@ -13,6 +13,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import select
 import signal
 import socket
 import struct
@@ -230,12 +231,19 @@ def join(name: str, node: str | None, argv: Sequence[str], *, env: Mapping[str, 
         os.close(held)
 
 
+def _end_with_visitor(alive: int) -> None:
+    """The kernel kills this process with its parent; ``alive`` is at its end where the visitor had gone before that was asked for."""
+    supervisor.die_with_parent()
+    if select.select([alive], [], [], 0)[0]:
+        os._exit(supervisor.REFUSED)
+
+
 def _enter(
     lab: Lab, namespaces: Mapping[str, int], argv: Sequence[str], environment: dict[str, str], parent_alive: int
 ) -> NoReturn:
     """In the child: into the namespaces, and one fork more, since a PID namespace is entered by birth."""
     try:
-        supervisor.die_with_parent()
+        _end_with_visitor(parent_alive)
         directory = os.getcwd()  # noqa: PTH109
         if os.geteuid() == 0 and lab.uid != 0:
             os.setgroups([])
@@ -247,7 +255,7 @@ def _enter(
             os.setresuid(0, 0, 0)
         command = os.fork()
         if command == 0:
-            supervisor.die_with_parent()
+            _end_with_visitor(parent_alive)
             os.close(parent_alive)
             with contextlib.suppress(OSError):
                 os.chdir(directory)

@@ -20,7 +20,7 @@ from typing import Any
 
 import pytest
 
-from harness.net import door, sandbox
+from harness.net import door, sandbox, supervisor
 from harness.net.sandbox import JoinError
 from tests.net.sandboxed import ROOT, environment, refusal, supervised
 
@@ -560,3 +560,18 @@ def test_it_is_quick() -> None:
         run("true")
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     assert (after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime) / 5 < 0.3
+
+
+@pytest.mark.parametrize(("visitor", "code"), [("there", 0), ("gone", supervisor.REFUSED)])
+def test_a_command_whose_visitor_has_just_died_is_not_started(visitor: str, code: int) -> None:
+    alive, held = os.pipe()
+    if visitor == "gone":
+        os.close(held)
+    child = os.fork()
+    if child == 0:
+        door._end_with_visitor(alive)
+        os._exit(0)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == code
+    os.close(alive)
+    if visitor == "there":
+        os.close(held)
