@@ -283,6 +283,7 @@ def negotiate(sent: Open, received: Open, *, revised_errors: bool = True, enforc
         add_path_receive=frozenset(our_receive & their_send) & families,
         add_path_send=frozenset(our_send & their_receive) & families,
         extended_message=ExtendedMessage.code in both,
+        extended_receive=ExtendedMessage.code in ours,
         route_refresh=RouteRefreshCapability.code in both,
         enhanced_refresh=EnhancedRouteRefresh.code in both,
         graceful_restart=theirs_restart,

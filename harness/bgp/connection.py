@@ -213,7 +213,7 @@ class Connection:
             revised_errors=config.revised_errors,
             enforce_first_as=config.enforce_first_as,
         )
-        self.framer.max_length = self.session.max_length
+        self.framer.max_length = self.session.max_received
         self._restart_hold()
         self._restart_keepalive()
 

@@ -76,7 +76,7 @@ class Conversation:
     def skip(self, speaker: int) -> None:
         """Octets of ``speaker`` are missing: what comes next begins with a header."""
         self._framers[speaker] = Framer()
-        self._framers[speaker].max_length = self._sessions[speaker].max_length
+        self._framers[speaker].max_length = self._sessions[speaker].max_received
         self._told[speaker] = False
 
     def hear(self, speaker: int, data: bytes) -> list[Heard]:
@@ -109,4 +109,4 @@ class Conversation:
         # What speaker 0 says is read as speaker 1 reads it, and the reverse.
         self._sessions = [negotiate(other, one), negotiate(one, other)]
         for framer, session in zip(self._framers, self._sessions, strict=True):
-            framer.max_length = max(session.max_length, framer.max_length)
+            framer.max_length = max(session.max_received, framer.max_length)

@@ -29,7 +29,8 @@ class Session:
     ``hold_time`` and ``keepalive`` are seconds, 0 means never (RFC 4271 4.2). ``revised_errors`` selects RFC 7606; without it
     every attribute error resets the session as in RFC 4271 6.3. ``enforce_first_as``: an external peer's paths start with its
     AS (RFC 4271 6.3). ``graceful_restart``: the peer's capability where both offered one (RFC 4724); ``hard_reset``: both know Cease/9
-    (RFC 8538). ``opens``: the OPENs, sent and received, that it was made from. ``ebgp``: the peer is in another AS.
+    (RFC 8538). ``extended_message``: both take long messages; ``extended_receive``: we said that we do. ``opens``: the OPENs, sent and
+    received, that it was made from. ``ebgp``: the peer is in another AS.
     ``codec`` numbers the contexts in which equal octets of attributes mean the same.
     """
 
@@ -42,6 +43,7 @@ class Session:
     add_path_receive: frozenset[Family] = frozenset()
     add_path_send: frozenset[Family] = frozenset()
     extended_message: bool = False
+    extended_receive: bool = False
     route_refresh: bool = False
     enhanced_refresh: bool = False
     graceful_restart: GracefulRestart | None = None
@@ -62,5 +64,10 @@ class Session:
 
     @property
     def max_length(self) -> int:
-        """Most octets of a message on this session (RFC 4271 4.1, RFC 8654); OPEN and KEEPALIVE stay at 4096."""
+        """Most octets of a message that we send (RFC 4271 4.1, RFC 8654); OPEN and KEEPALIVE stay at 4096."""
         return EXTENDED_LENGTH if self.extended_message else STANDARD_LENGTH
+
+    @property
+    def max_received(self) -> int:
+        """Most octets of a message that we take: who offers it MUST be able to, whatever the other side offers (RFC 8654 4)."""
+        return EXTENDED_LENGTH if self.extended_receive else STANDARD_LENGTH

@@ -203,9 +203,16 @@ def test_octets_one_by_one() -> None:
 
 
 @pytest.mark.spec("BGP-12")
-def test_long_messages_only_after_both_offered_them() -> None:
+def test_long_messages_are_taken_by_who_offered_to_and_sent_to_who_offered_it() -> None:
+    """RFC 8654 4: who offers to take them MUST be able to, whatever the other side offers."""
     long = MARKER + (5000).to_bytes(2, "big") + b"\x02" + (4977).to_bytes(2, "big") + b"\0" * 4977 + b"\0\0"
     host = raw("Established")
+    host.say(long)
+    assert host.state() is State.ESTABLISHED
+    host = raw()
+    host.say(encode(config(HIGH, extended_message=False).open()) + KEEPALIVE_WIRE)
+    assert host.peer.session is not None
+    assert host.peer.session.max_length == 4096
     host.say(long)
     assert host.state() is State.ESTABLISHED
     host = raw("Established", extended_message=False)
