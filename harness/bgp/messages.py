@@ -354,15 +354,16 @@ def _decode_parameters(body: bytes) -> tuple[Capability, ...]:
 
 
 def encode_open_body(message: Open) -> bytes:
-    """The body of an OPEN: one parameter per capability; over 255 octets in the extended form (RFC 9072)."""
-    wires = [encode_capability(capability) for capability in message.capabilities]
-    parameters = b"".join(bytes((_CAPABILITIES_PARAMETER, len(wire))) + wire for wire in wires if len(wire) < 256)
+    """The body of an OPEN: all capabilities in one parameter (RFC 5492 4); over 255 octets in the extended form (RFC 9072)."""
+    value = b"".join(encode_capability(capability) for capability in message.capabilities)
     head = bytes((message.version,)) + message.asn.to_bytes(2, "big") + message.hold_time.to_bytes(2, "big")
     head += message.identifier.packed
-    if len(parameters) <= 255 and all(len(wire) < 256 for wire in wires):
-        return head + bytes((len(parameters),)) + parameters
-    parameters = b"".join(bytes((_CAPABILITIES_PARAMETER,)) + len(wire).to_bytes(2, "big") + wire for wire in wires)
-    return head + bytes((255, _EXTENDED_PARAMETERS)) + len(parameters).to_bytes(2, "big") + parameters
+    if not value:
+        return head + b"\0"
+    if len(value) <= 253:
+        return head + bytes((2 + len(value), _CAPABILITIES_PARAMETER, len(value))) + value
+    parameter = bytes((_CAPABILITIES_PARAMETER,)) + len(value).to_bytes(2, "big") + value
+    return head + bytes((255, _EXTENDED_PARAMETERS)) + len(parameter).to_bytes(2, "big") + parameter
 
 
 def decode_route_refresh(body: bytes, *, enhanced: bool = True) -> RouteRefresh:

@@ -45,8 +45,8 @@ PAIRS = [
         "001d 01 04 fde9 005a 0a000001 00", Open(65001, 90, ROUTER), marks=pytest.mark.spec("BGP-4"), id="bare-open"
     ),
     pytest.param(
-        "0045 01 04 5ba0 00b4 0a000001 28  0206 0104 0001 00 01  0206 0104 0002 00 01  0202 0200  0202 0600"
-        "  0206 4104 fa56ea01  0206 4504 0001 01 03",
+        "003b 01 04 5ba0 00b4 0a000001 1e 021c  0104 0001 00 01  0104 0002 00 01  0200  0600"
+        "  4104 fa56ea01  4504 0001 01 03",
         Open(
             23456,
             180,
@@ -64,7 +64,7 @@ PAIRS = [
         id="open-with-capabilities",
     ),
     pytest.param(
-        "002f 01 04 fde9 0000 0a000001 12  0208 4006 c078 0001 01 80  0202 4600  0202 c800",
+        "002b 01 04 fde9 0000 0a000001 0e 020c  4006 c078 0001 01 80  4600  c800",
         Open(
             65001,
             0,
@@ -192,7 +192,11 @@ def test_open_errors(body: bytes, error: tuple[int, int, bytes]) -> None:
     assert (caught.value.code, caught.value.subcode, caught.value.data) == error
 
 
-def test_capabilities_may_share_a_parameter_or_have_a_wrong_length() -> None:
+def test_capabilities_may_have_a_parameter_each_or_a_wrong_length() -> None:
+    """RFC 5492 4: they SHOULD share one, and MUST be taken from several."""
+    message = decode(MessageType.OPEN, an_open(rest="10 0206 0104 00010001 0202 0200 0202 0600"))
+    assert isinstance(message, Open)
+    assert message.capabilities == (Multiprotocol(1, 1), RouteRefreshCapability(), ExtendedMessage())
     message = decode(MessageType.OPEN, an_open(rest="0c 020a 0104 00010001 0200 0600"))
     assert isinstance(message, Open)
     assert message.capabilities == (Multiprotocol(1, 1), RouteRefreshCapability(), ExtendedMessage())
@@ -207,6 +211,11 @@ def test_more_than_255_octets_of_parameters() -> None:
     wire = encode(message)
     assert wire[28:30] == b"\xff\xff"
     assert decode(MessageType.OPEN, wire[19:]) == message
+    for octets in (251, 252):
+        message = Open(65001, 90, ROUTER, (UnknownCapability(200, bytes(octets)),))
+        wire = encode(message)
+        assert (wire[29] == 255) is (octets > 251)
+        assert decode(MessageType.OPEN, wire[19:]) == message
     short = an_open(rest="ff ff 0005 02 0002 0200")
     assert decode(MessageType.OPEN, short) == Open(65001, 90, ROUTER, (RouteRefreshCapability(),))
 

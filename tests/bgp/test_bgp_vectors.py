@@ -81,7 +81,20 @@ REACH_NOT_FIRST = {
 NOT_ASCENDING = {"decoding/ipv4-unicast-2#0"}
 """Attributes in no order of their codes: we write them ascending (RFC 4271 5)."""
 
-DIFFERENCES = {"unreach": UNREACH_WITH_EXTENDED_LENGTH, "reach": REACH_NOT_FIRST, "order": NOT_ASCENDING}
+PARAMETER_EACH = {
+    "encoding/conf-cap-link-local-nexthop.ci#0",
+    "encoding/conf-cap-software-version.ci#0",
+    "encoding/conf-hostname.ci#0",
+    "decoding/bgp-open-sofware-version#0",
+}
+"""OPENs with a parameter for each capability: we write all capabilities into one (RFC 5492 4)."""
+
+DIFFERENCES = {
+    "unreach": UNREACH_WITH_EXTENDED_LENGTH,
+    "reach": REACH_NOT_FIRST,
+    "order": NOT_ASCENDING,
+    "open": PARAMETER_EACH,
+}
 
 
 @cache
@@ -184,6 +197,9 @@ def test_reencoding_gives_the_same_octets_or_a_difference_listed_by_name() -> No
             same += 1
             continue
         assert decode(raw[18], again[19:], session) == message, vector["name"]
+        if isinstance(message, Open):
+            found["open"].add(vector["name"])
+            continue
         assert isinstance(message, Update) and pieces(again) == pieces(raw), f"{vector['name']} is written otherwise"
         codes = attribute_codes(raw)
         if codes == attribute_codes(again):
@@ -191,7 +207,7 @@ def test_reencoding_gives_the_same_octets_or_a_difference_listed_by_name() -> No
         else:
             found["reach" if codes[-1] == 14 and sorted(codes) == codes else "order"].add(vector["name"])
     assert found == DIFFERENCES
-    assert same == 223
+    assert same == 219
 
 
 def attribute_codes(raw: bytes) -> list[int]:
