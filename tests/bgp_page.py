@@ -22,7 +22,7 @@ from the tables in `harness/bgp/fsm.py`, `harness/bgp/attribute_table.py`, `harn
 those, not this.
 """
 
-# RFC 4271 8.1.2 to 8.1.5.
+# RFC 4271 8.1.2 to 8.1.5, RFC 9687 4.2.
 RFC_NAMES: dict[int, str] = {
     1: "ManualStart",
     2: "ManualStop",
@@ -52,6 +52,7 @@ RFC_NAMES: dict[int, str] = {
     26: "KeepAliveMsg",
     27: "UpdateMsg",
     28: "UpdateMsgErr",
+    29: "SendHoldTimer_Expires",
 }
 _OWN = 100
 """Events from here on are the speaker's own."""

@@ -29,6 +29,7 @@ from harness.bgp.prefix_limit import PrefixLimit
 from harness.bgp.prefixes import Family
 from harness.bgp.refresh import Refreshes
 from harness.bgp.rib import AdjRibIn
+from harness.bgp.send_hold import SendHold, span
 from harness.bgp.surroundings import Surroundings
 from harness.bgp.telling import notification_fields, session_fields
 from harness.bgp.update import Update
@@ -56,6 +57,7 @@ class Adjacency:
         self._answering: set[Family] = set()
         self._asked: set[Family] = set()
         self._told = False
+        self._send_hold = SendHold(around.shell, config.name, lambda conn: self.feed(signals.SendHoldExpired(conn)))
         self._rest: Timer | None = None
         self._conn: int | None = None
         self._timer: Timer | None = None
@@ -212,6 +214,7 @@ class Adjacency:
         # From now on this neighbour's routes are kept by what we say of forwarding, whatever there was before (RFC 8538 4).
         self.offer_anew()
         around.deferral.came_up(self.name, session)
+        self._send_hold.begin(up.conn, span(self.config.send_hold_time, session))
         self._emit("peer.up", local=up.local, remote=up.remote, **session_fields(session))
         around.wake()
 
@@ -221,6 +224,7 @@ class Adjacency:
         self._conn = self.up = None
         self.established_at = None
         self.last_down = down.reason
+        self._send_hold.stop()
         self._refreshes.lost()
         self.helper.lost(self.config.graceful_restart, session, down)
         for outbound in self.outbound.values():

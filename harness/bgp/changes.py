@@ -40,6 +40,7 @@ EFFECTS: dict[str, Effect] = {
     "key": Effect.AT_ONCE,
     "key_file": Effect.AT_ONCE,
     "hold_time": Effect.NEXT_SESSION,
+    "send_hold_time": Effect.NEXT_SESSION,
     "connect_retry_time": Effect.NEXT_SESSION,
     "delay_open": Effect.NEXT_SESSION,
     "damp_peer_oscillations": Effect.NEXT_SESSION,

@@ -193,6 +193,9 @@ class Connection:
     def _send_hold_expired(self) -> None:
         self.notify(Notification(ErrorCode.HOLD_TIMER_EXPIRED))
 
+    def _send_send_hold_expired(self) -> None:
+        self.notify(Notification(ErrorCode.SEND_HOLD_TIMER_EXPIRED))
+
     def _send_fsm_error(self) -> None:
         kind, self.unexpected = self.unexpected, None
         if kind is None:
@@ -275,6 +278,7 @@ _ACTIONS: dict[Action, Callable[[Connection], None]] = {
     Action.SEND_ERROR: Connection._send_error,
     Action.SEND_CEASE: Connection._send_cease,
     Action.SEND_HOLD_EXPIRED: Connection._send_hold_expired,
+    Action.SEND_SEND_HOLD_EXPIRED: Connection._send_send_hold_expired,
     Action.SEND_FSM_ERROR: Connection._send_fsm_error,
     Action.START_OPEN_HOLD: Connection._start_open_hold,
     Action.START_HOLD: Connection._start_hold,

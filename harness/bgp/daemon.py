@@ -70,6 +70,9 @@ class LoopShell:
     def is_writable(self, name: str, conn: int) -> bool:
         return self.transport.is_writable(name, conn)
 
+    def taken(self, name: str, conn: int) -> tuple[int, int] | None:
+        return self.transport.taken(name, conn)
+
     def neighbors_changed(self, neighbors: Mapping[str, Neighbor]) -> None:
         self.transport.neighbors_changed(neighbors)
 

@@ -1,7 +1,8 @@
 """NOTIFICATION error codes: what each code and subcode is called, what it means, and the error that becomes one.
 
 Sources: RFC 4271 4.5 and 6, RFC 4486 and RFC 9003 (Cease), RFC 5492 (2/7), RFC 6608 (FSM subcodes), RFC 7313 (code 7),
-RFC 8538 (Cease/9), RFC 9234 (2/11), RFC 9384 (Cease/10). :data:`MEANING` is the one table; the documentation is drawn from it.
+RFC 8538 (Cease/9), RFC 9234 (2/11), RFC 9384 (Cease/10), RFC 9687 (code 8). :data:`MEANING` is the one table; the documentation is drawn
+from it.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from enum import IntEnum
 
 
 class ErrorCode(IntEnum):
-    """RFC 4271 4.5, RFC 7313 5."""
+    """RFC 4271 4.5, RFC 7313 5, RFC 9687 3."""
 
     MESSAGE_HEADER_ERROR = 1
     OPEN_MESSAGE_ERROR = 2
@@ -19,6 +20,7 @@ class ErrorCode(IntEnum):
     FINITE_STATE_MACHINE_ERROR = 5
     CEASE = 6
     ROUTE_REFRESH_MESSAGE_ERROR = 7
+    SEND_HOLD_TIMER_EXPIRED = 8
 
 
 class HeaderError(IntEnum):
@@ -137,6 +139,7 @@ MEANING: dict[tuple[int, int], tuple[str, str, str]] = {
     (6, 10): ("BFD Down", "BFD lost the path", ""),
     (7, 0): ("ROUTE-REFRESH Message Error", "the ROUTE-REFRESH cannot be used", ""),
     (7, 1): ("Invalid Message Length", "a ROUTE-REFRESH of the wrong length", "the whole message"),
+    (8, 0): ("Send Hold Timer Expired", "nothing that was sent was taken within the send hold time", ""),
 }
 
 

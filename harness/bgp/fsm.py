@@ -324,6 +324,17 @@ def _open_sent(table: Table, profile: Profile) -> None:
     _after_open(table, s, _OPEN_SENT)
 
 
+def _deaf(table: Table, state: State, last: tuple[Action, ...] = ()) -> None:
+    """RFC 9687 4.3. The NOTIFICATION delays nothing: the shell closes behind it when it must."""
+    row = _row(
+        _S.IDLE,
+        (_A.SEND_SEND_HOLD_EXPIRED, *last, *_END),
+        "the peer takes nothing of what is sent",
+        "RFC 9687 4.3",
+    )
+    _put(table, state, _E.SEND_HOLD_TIMER_EXPIRES, row)
+
+
 def _open_confirm(table: Table) -> None:
     s = _S.OPEN_CONFIRM
     _put(
@@ -357,6 +368,7 @@ def _open_confirm(table: Table) -> None:
             f"{_OPEN_CONFIRM}; VBR-19",
         ),
     )
+    _deaf(table, s)
     # A second OPEN on the same connection ends here too: that of the other connection is the collision's business.
     _after_open(table, s, _OPEN_CONFIRM)
 
@@ -390,6 +402,7 @@ def _established(table: Table) -> None:
     _put(table, s, _E.ROUTE_REFRESH_MSG_ERR, _row(_S.IDLE, wrong, "error in a ROUTE-REFRESH", "RFC 7313 5"))
     # 8.2.2 counts event 21 among "any other event" here; 6.1 says that header errors MUST be told as such.
     _put(table, s, _E.BGP_HEADER_ERR, _row(_S.IDLE, wrong, "error in a message", "RFC 4271 6.1"))
+    _deaf(table, s, lost)
     _after_open(table, s, _ESTABLISHED, lost)
 
 

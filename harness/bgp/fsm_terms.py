@@ -25,7 +25,7 @@ class State(Enum):
 
 
 class Event(IntEnum):
-    """RFC 4271 8.1, by its numbers; from 100 on the speaker's own (see :data:`EVENTS`)."""
+    """RFC 4271 8.1 and RFC 9687 4.2, by their numbers; from 100 on the speaker's own (see :data:`EVENTS`)."""
 
     MANUAL_START = 1
     MANUAL_STOP = 2
@@ -55,6 +55,7 @@ class Event(IntEnum):
     KEEPALIVE_MSG = 26
     UPDATE_MSG = 27
     UPDATE_MSG_ERR = 28
+    SEND_HOLD_TIMER_EXPIRES = 29
     DIAL_RETRY_TIMER_EXPIRES = 100
     ROUTE_REFRESH_MSG = 101
     ROUTE_REFRESH_MSG_ERR = 102
@@ -90,6 +91,7 @@ class Action(Enum):
     SEND_ERROR = "sends a NOTIFICATION with the error found"
     SEND_CEASE = "sends a NOTIFICATION with Cease"
     SEND_HOLD_EXPIRED = "sends a NOTIFICATION with Hold Timer Expired"
+    SEND_SEND_HOLD_EXPIRED = "sends a NOTIFICATION with Send Hold Timer Expired (RFC 9687)"
     SEND_FSM_ERROR = "sends a NOTIFICATION with Finite State Machine Error (RFC 6608)"
     START_OPEN_HOLD = "sets the HoldTimer to a large value"
     START_HOLD = "sets HoldTimer and KeepaliveTimer by the negotiated value"
@@ -160,6 +162,7 @@ EVENTS: dict[Event, EventInfo] = {
     Event.KEEPALIVE_MSG: EventInfo(True, "a KEEPALIVE"),
     Event.UPDATE_MSG: EventInfo(True, "an UPDATE; one event for those that arrive together"),
     Event.UPDATE_MSG_ERR: EventInfo(True, "an UPDATE that RFC 7606 lets end the session"),
+    Event.SEND_HOLD_TIMER_EXPIRES: EventInfo(True, "the timer of RFC 9687, in Established"),
     Event.DIAL_RETRY_TIMER_EXPIRES: EventInfo(
         False, "the speaker's own: the timer, or a hint that the network is back"
     ),

@@ -128,6 +128,13 @@ class Neighbor(Options):
     key: SecretStr | None = Field(None, description="TCP MD5 key (RFC 2385), at most 80 octets")
     key_file: Path | None = Field(None, description="file that holds the key instead")
     hold_time: HoldTime | None = Field(None, description="default: the speaker's")
+    send_hold_time: int | None = Field(
+        None,
+        ge=0,
+        le=65535,
+        description="seconds that the neighbour's TCP may acknowledge nothing of what is sent to it (RFC 9687); 0: for ever; "
+        "default: 480, or twice the hold time where that is more",
+    )
     connect_retry_time: int | None = Field(None, ge=1, le=65535, description="default: the speaker's")
     delay_open: float = Field(
         0,

@@ -52,6 +52,7 @@ from harness.bgp.signals import (
     Reset,
     Retry,
     Send,
+    SendHoldExpired,
     Start,
     Stop,
     Tick,
@@ -195,6 +196,11 @@ class Peer(ConnectionPair):
         if connection is not None:
             connection.lose()
             self._fire(connection, Event.TCP_CONNECTION_FAILS, signal.reason)
+
+    def _on_send_hold_expired(self, signal: SendHoldExpired) -> None:
+        connection = self._of(signal.conn)
+        if connection is not None:
+            self._fire(connection, Event.SEND_HOLD_TIMER_EXPIRES)
 
     def _on_tick(self, _signal: Tick) -> None:
         now = self._shared.now
@@ -374,6 +380,7 @@ _HANDLERS: dict[type, Callable[[Peer, Any], None]] = {
     ConnectFailed: Peer._on_connect_failed,
     Received: Peer._on_received,
     Closed: Peer._on_closed,
+    SendHoldExpired: Peer._on_send_hold_expired,
     Tick: Peer._on_tick,
     Send: Peer._on_send,
     Refresh: Peer._on_refresh,

@@ -50,6 +50,10 @@ class Shell(Protocol):
         """False while the neighbour does not read fast enough; :meth:`Speaker.wake` follows when that changes."""
         ...
 
+    def taken(self, name: str, conn: int) -> tuple[int, int] | None:
+        """Octets of what was written that the neighbour's TCP has acknowledged, and that it has not; None where nobody knows."""
+        ...
+
     def neighbors_changed(self, neighbors: Mapping[str, Neighbor]) -> None:
         """These are the neighbours that may connect from now on (their keys included)."""
         ...

@@ -94,6 +94,13 @@ class Closed:
 
 
 @dataclass(frozen=True, slots=True)
+class SendHoldExpired:
+    """The neighbour's TCP has acknowledged nothing for the SendHoldTime, though something was waiting (RFC 9687)."""
+
+    conn: int
+
+
+@dataclass(frozen=True, slots=True)
 class Tick:
     """Time has passed: due when ``Peer.deadline()`` is reached; harmless at any other moment."""
 
@@ -116,7 +123,21 @@ class Refresh:
     subtype: int = 0
 
 
-Input = Start | Stop | Reset | BfdDown | Retry | Connected | ConnectFailed | Received | Closed | Tick | Send | Refresh
+Input = (
+    Start
+    | Stop
+    | Reset
+    | BfdDown
+    | Retry
+    | Connected
+    | ConnectFailed
+    | Received
+    | Closed
+    | SendHoldExpired
+    | Tick
+    | Send
+    | Refresh
+)
 
 # --------------------------------------------------------------------------------------------------------------- outputs
 

@@ -9,10 +9,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import fcntl
 import ipaddress
 import os
 import socket
 import struct
+import termios
 from asyncio.trsock import TransportSocket
 from collections.abc import Callable, Coroutine, Mapping
 from typing import Any
@@ -26,6 +28,7 @@ LINGER = 5.0
 """Seconds that a closing connection may take to deliver what is left to say."""
 
 _TCP_MD5SIG = 14
+_INT = struct.Struct("=i")
 _MD5_RECORD = struct.Struct("=BBHi80s")
 _SOCKADDR_STORAGE = 128
 _MAX_HOPS = 255
@@ -101,6 +104,7 @@ class Connection(asyncio.BufferedProtocol):
         self.transport: asyncio.Transport | None = None
         self.remote = ""
         self.writable = True
+        self.written = 0
         self._name = name
         self._conn = conn
         self._feed = feed
@@ -357,11 +361,21 @@ class Transport:
     def write(self, name: str, conn: int, data: bytes) -> None:
         connection = self._connections.get((name, conn))
         if connection is not None and connection.transport is not None:
+            connection.written += len(data)
             connection.transport.write(data)
 
     def is_writable(self, name: str, conn: int) -> bool:
         connection = self._connections.get((name, conn))
         return connection is not None and connection.writable
+
+    def taken(self, name: str, conn: int) -> tuple[int, int] | None:
+        """See :meth:`harness.bgp.ports.Shell.taken`."""
+        connection = self._connections.get((name, conn))
+        if connection is None or connection.transport is None or connection.transport.is_closing():
+            return None
+        (queued,) = _INT.unpack(fcntl.ioctl(connection.transport.get_extra_info("socket"), termios.TIOCOUTQ, bytes(4)))
+        waiting = connection.transport.get_write_buffer_size() + queued
+        return connection.written - waiting, waiting
 
     def ports(self, name: str, conn: int) -> tuple[int, int]:
         """Local and remote TCP port of a connection that stands; zeros where it does not."""

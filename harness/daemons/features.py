@@ -178,6 +178,7 @@ OURS_ALONE = frozenset(
         "profile",
         "connect_retry_time",
         "idle_hold_time",
+        "send_hold_time",
         "resolve_via_default",
         "listen",
     }

@@ -140,6 +140,9 @@ class MemoryShell:
     def is_writable(self, name: str, conn: int) -> bool:
         return (name, conn) in self.far
 
+    def taken(self, name: str, conn: int) -> tuple[int, int] | None:  # noqa: ARG002
+        return None
+
     def neighbors_changed(self, neighbors: Mapping[str, Neighbor]) -> None:
         pass
 

@@ -298,6 +298,9 @@ class Play:
     def is_writable(self, name: str, conn: int) -> bool:
         return conn in self.standing[name] and not (self._slow and name == "bad")
 
+    def taken(self, name: str, conn: int) -> tuple[int, int] | None:  # noqa: ARG002
+        return None
+
     def neighbors_changed(self, neighbors: Mapping[str, Neighbor]) -> None:
         pass
 

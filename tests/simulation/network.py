@@ -368,6 +368,9 @@ class Node:
         end = self.ends.get((name, conn))
         return end is not None and end.window < tcp.WINDOW
 
+    def taken(self, name: str, conn: int) -> tuple[int, int] | None:  # noqa: ARG002
+        return None
+
     def neighbors_changed(self, neighbors: Mapping[str, Neighbor]) -> None:
         pass
 
