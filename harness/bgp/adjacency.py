@@ -83,7 +83,10 @@ class Adjacency:
         for watcher in watchers:
             watcher.takes(self, signal)
         for output in self.peer.process(signal, self._around.shell.now()):
-            self._carry_out(output)
+            if type(output) is signals.Deliver:
+                self._deliver(output.update)
+            else:
+                self._carry_out(output)
             for watcher in watchers:
                 watcher.gives(self, output)
         self._set_timer()
@@ -97,8 +100,6 @@ class Adjacency:
     def _carry_out(self, output: signals.Output) -> None:
         shell = self._around.shell
         match output:
-            case signals.Deliver(update):
-                self._deliver(update)
             case signals.Write(conn, data):
                 shell.write(self.name, conn, data)
             case signals.Transition():

@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from ipaddress import IPv4Address
-from weakref import WeakValueDictionary
 
 from harness.bgp import as_path
 from harness.bgp.attributes import Attributes, WellKnownCommunity
@@ -16,7 +15,11 @@ from harness.bgp.nexthop import on_link
 from harness.bgp.paths import Kind, Path, Source
 from harness.bgp.policy import Policy
 
-Identity = tuple[int, Attributes, bytes, Attributes, "str | None"]
+Identity = tuple[int, Attributes, bytes, "Attributes | None", "str | None"]
+"""Path id, attributes as received, next hop, what the policy made of the attributes where that is something else, refusal."""
+
+_REMEMBERED = 4096
+_GRACEFUL_SHUTDOWN = int(WellKnownCommunity.GRACEFUL_SHUTDOWN)
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +40,8 @@ class Receiver:
 
 
 class Admission:
-    """Turns the routes of one session and family into paths, the same path for the same attributes and outcome.
+    """Turns the routes of one session and family into paths, the same path for the same attributes and outcome as long as it is
+    remembered; later one that says the same (:meth:`Path.says_as`).
 
     ``is_own_address`` says whether a next hop (packed) is an address of this node; ``is_near``, for a neighbour one hop away in another
     AS, whether it is in one of this node's subnets; ``link``: the interface on whose link the
@@ -59,7 +63,7 @@ class Admission:
         self._is_own_address = is_own_address
         self._link = link
         self._is_near = is_near
-        self._paths: WeakValueDictionary[Identity, Path] = WeakValueDictionary()
+        self._paths: dict[Identity, Path] = {}
 
     def paths(
         self, slices: Iterable[bytes], path_id: int, attributes: Attributes, next_hop: bytes
@@ -77,30 +81,41 @@ class Admission:
         other is none."""
         if len(next_hop) > 4:
             next_hop = on_link(next_hop, self._link)
-        effective = attributes
+        effective: Attributes | None = None
         rejected = self._refusal(attributes, next_hop)
         if rejected is None:
-            outcome = self.policy.apply(prefix, self.source, attributes)
-            if outcome.attributes is None:
-                rejected = f"import policy, {self.policy.term_text(outcome.term)}"
+            if self.policy.is_transparent:
+                effective = self._drained(attributes)
             else:
-                effective = self._drained(outcome.attributes)
+                outcome = self.policy.apply(prefix, self.source, attributes)
+                if outcome.attributes is None:
+                    rejected = f"import policy, {self.policy.term_text(outcome.term)}"
+                else:
+                    effective = self._drained(outcome.attributes)
+            if effective is attributes:
+                effective = None
         return self._shared((path_id, attributes, next_hop, effective, rejected))
 
     def refused(self, path: Path, reason: str) -> Path:
         """``path`` as one that must not be used."""
-        return self._shared((path.path_id, path.received, path.next_hop, path.attributes, reason))
+        effective = None if path.attributes is path.received else path.attributes
+        return self._shared((path.path_id, path.received, path.next_hop, effective, reason))
 
     def _shared(self, identity: Identity) -> Path:
         path = self._paths.get(identity)
         if path is None:
             path_id, received, next_hop, effective, rejected = identity
-            path = self._paths[identity] = Path(self.source, path_id, received, effective, next_hop, rejected)
+            if len(self._paths) >= _REMEMBERED:
+                self._paths.clear()
+            path = Path(
+                self.source, path_id, received, received if effective is None else effective, next_hop, rejected
+            )
+            self._paths[identity] = path
         return path
 
     def _drained(self, attributes: Attributes) -> Attributes:
         """RFC 8326 4: a path that is about to go is the last choice, and says so to others."""
-        receiver, mark = self.receiver, WellKnownCommunity.GRACEFUL_SHUTDOWN
+        receiver, mark = self.receiver, _GRACEFUL_SHUTDOWN
         if receiver.draining:
             communities = tuple(sorted({*attributes.communities, mark}))
             return attributes.evolve(local_pref=0, communities=communities)
@@ -110,7 +125,7 @@ class Admission:
 
     def _refusal(self, attributes: Attributes, next_hop: bytes) -> str | None:
         receiver, path = self.receiver, attributes.as_path
-        for asn in receiver.own_asns:
+        for asn in receiver.own_asns if as_path.meets(path, receiver.own_asns) else ():
             if (count := as_path.contains(path, asn)) > receiver.allow_as_in:
                 times = "" if count == 1 else f" {count} times"
                 return f"AS path loop: own AS {asn} is in the AS path{times} (RFC 4271 9.1.2)"

@@ -46,14 +46,14 @@ class MalformedPath(ValueError):
     """An AS_PATH or AS4_PATH that cannot be read (RFC 7606 7.2)."""
 
 
-_FORMATS = {size: tuple(struct.Struct(f">{n}{letter}") for n in range(256)) for size, letter in ((2, "H"), (4, "I"))}
+FORMATS = {size: tuple(struct.Struct(f">{n}{letter}") for n in range(256)) for size, letter in ((2, "H"), (4, "I"))}
 
 
 def decode(value: bytes, size: int) -> AsPath:
     """Reads a path whose AS numbers have ``size`` octets (2 or 4); raises :class:`MalformedPath`."""
     segments: list[Segment] = []
     at, end = 0, len(value)
-    formats = _FORMATS[size]
+    formats = FORMATS[size]
     while at < end:
         if end - at < 2:
             raise MalformedPath("AS_PATH ends inside a segment header")
@@ -82,7 +82,7 @@ def encode(path: AsPath, size: int) -> bytes:
             if size == 2:
                 part = tuple(map(two_octet, part))
             out += bytes((kind, len(part)))
-            out += _FORMATS[size][len(part)].pack(*part)
+            out += FORMATS[size][len(part)].pack(*part)
     return bytes(out)
 
 
@@ -155,6 +155,14 @@ def prepend(path: AsPath, asn: int, count: int = 1) -> AsPath:
 def contains(path: AsPath, asn: int) -> int:
     """How often ``asn`` occurs anywhere in the path: over the allowed number it is a loop (RFC 4271 9.1.2)."""
     return sum(segment.asns.count(asn) for segment in path)
+
+
+def meets(path: AsPath, asns: frozenset[int]) -> bool:
+    """Whether any of ``asns`` occurs anywhere in the path."""
+    for segment in path:  # noqa: SIM110 — once an UPDATE, and a generator would cost as much again
+        if not asns.isdisjoint(segment[1]):
+            return True
+    return False
 
 
 def sequence(asns: Iterable[int]) -> AsPath:

@@ -7,9 +7,9 @@ bounded; equality does not depend on it). Which error leads to what is the table
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from operator import attrgetter
-from typing import Any
+from typing import Any, NamedTuple
 
 from harness.bgp import as_path as paths
 from harness.bgp.attribute_table import (
@@ -47,8 +47,7 @@ class AttributeFault:
         return f"{self.name}: {self.text} ({self.action})"
 
 
-@dataclass(frozen=True, slots=True)
-class Block:
+class Block(NamedTuple):
     """A path attribute block as read. ``missing``: mandatory attributes that are not there (NEXT_HOP not counted).
 
     ``reach`` and ``unreach`` are the whole attributes MP_REACH_NLRI and MP_UNREACH_NLRI, header included, and where their
@@ -63,7 +62,7 @@ class Block:
 
 
 EMPTY = Block(Attributes())
-_BLOCKS_KEPT = 16384
+_BLOCKS_KEPT = 4096
 _VALUES_KEPT = 16384
 # One cache per codec context: the same octets mean other things with other AS number sizes, and from external peers.
 _BLOCKS: tuple[dict[bytes, Block], ...] = tuple({} for _ in range(4))
@@ -74,6 +73,7 @@ _ROUTES = (_REACH, _UNREACH)
 _EXTENDED, _CATEGORY, _OPTIONAL = int(Flag.EXTENDED_LENGTH), int(CATEGORY), int(Flag.OPTIONAL)
 # RFC 4271 4.3: the lower four bits are unused; the extended length is the writer's business.
 _PARTIAL, _MEANT = int(Flag.PARTIAL), int(CATEGORY | Flag.PARTIAL)
+_WELL_KNOWN, _SEQUENCE = int(Flag.TRANSITIVE), int(paths.SegmentType.AS_SEQUENCE)
 _code_of = attrgetter("code")
 _CATEGORIES = {int(code): int(row.category) for code, row in TABLE.items()}
 
@@ -84,10 +84,12 @@ def decode_block(block: bytes, session: Session) -> Block:
     known = cache.get(block)
     if known is not None:
         return known
-    pieces, faults, with_routes = _split(block)
-    if with_routes:
-        return _decode_with_routes(pieces, faults, session)
-    read = _decode(pieces, faults, session)
+    read = _decode_usual(block, session)
+    if read is None:
+        pieces, faults, with_routes = _split(block)
+        if with_routes:
+            return _decode_with_routes(pieces, faults, session)
+        read = _decode(pieces, faults, session)
     if len(cache) >= _BLOCKS_KEPT:
         cache.clear()
     cache[block] = read
@@ -99,6 +101,51 @@ def forget() -> None:
     for blocks, values in zip(_BLOCKS, _VALUES, strict=True):
         blocks.clear()
         values.clear()
+
+
+def _decode_usual(block: bytes, session: Session) -> Block | None:
+    """Most blocks of a full table: an AS_PATH of one AS_SEQUENCE, and other attributes that were all seen before.
+
+    None for any other block, with or without errors; what it answers, :func:`_decode` answers too, in three times the time.
+    """
+    found: dict[str, Any] = {}
+    values = _VALUES[session.codec]
+    formats, size = (paths.FORMATS[4], 4) if session.asn4 else (paths.FORMATS[2], 2)
+    at, end = 0, len(block)
+    while end - at >= 3:
+        flags, code = block[at], block[at + 1]
+        if flags & _EXTENDED:
+            if end - at < 4:
+                return None
+            value_at = at + 4
+            stop = value_at + (block[at + 2] << 8 | block[at + 3])
+        else:
+            value_at = at + 3
+            stop = value_at + block[at + 2]
+        if flags & _PARTIAL or stop > end:
+            return None
+        if code == _AS_PATH:
+            if flags & _CATEGORY != _WELL_KNOWN or stop - value_at < 2 or block[value_at] != _SEQUENCE:
+                return None
+            count = block[value_at + 1]
+            if not count or value_at + 2 + count * size != stop:
+                return None
+            asns = formats[count].unpack_from(block, value_at + 2)
+            if 0 in asns:
+                return None
+            field, value = "as_path", (paths.Segment(_SEQUENCE, asns),)
+        else:
+            known = values.get(block[at:stop])
+            if known is None:
+                return None
+            field, value = known
+        if field in found:
+            return None
+        found[field] = value
+        at = stop
+    if at != end or "as_path" not in found or "origin" not in found:
+        return None
+    return Block(Attributes(**found))
 
 
 # flags, code, the whole attribute with its header, where its value starts in it
@@ -167,11 +214,11 @@ def _decode_with_routes(pieces: list[_Piece], faults: list[AttributeFault], sess
     else:
         # Without the routes the block is that of thousands of other UPDATEs: find it again by the octets that remain.
         read = decode_block(b"".join(whole for _, _, whole, _ in others), session) if others else _bare()
-    return replace(read, reach=found.get(_REACH), unreach=found.get(_UNREACH))
+    return read._replace(reach=found.get(_REACH), unreach=found.get(_UNREACH))
 
 
 def _bare() -> Block:
-    return replace(EMPTY, missing=tuple(int(code) for code in MANDATORY))
+    return EMPTY._replace(missing=tuple(int(code) for code in MANDATORY))
 
 
 def _flags_fault(code: int, flags: int, whole: bytes) -> AttributeFault:

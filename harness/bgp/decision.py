@@ -51,9 +51,9 @@ class Preferences:
     local_pref: int = DEFAULT_LOCAL_PREF
 
 
-@dataclass(frozen=True, slots=True, eq=False, weakref_slot=True)
+@dataclass(slots=True, eq=False)
 class Selection:
-    """The outcome for one set of candidates, shared by all prefixes that have this set.
+    """The outcome for one set of candidates, shared by all prefixes that have this set. Nobody writes to it (see :class:`Path`).
 
     ``usable`` are the candidates whose next hop resolves; ``multipath`` starts with ``best``; ``reasons`` has one entry for each
     candidate: None for the best path.

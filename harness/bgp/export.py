@@ -102,6 +102,9 @@ class Exporter:
         """Whether the neighbour may have to be told of a prefix with ``selection``, as far as that does not depend on the prefix."""
         if selection is None or selection.best is None:
             return False
+        target = self.target
+        if selection.best.source.name == target.name and not target.add_path:
+            return False
         return self.policy.looks_at_prefix or bool(self.advert(b"", selection))
 
     def _advert(self, prefix: bytes, selection: Selection) -> Advert:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 
@@ -40,7 +40,7 @@ class Inbound:
         """How many routes count against the limit: those accepted, and those it holds back."""
         return self.accepted + (len(self.limit.waiting) if self.limit is not None else 0)
 
-    def announce(self, slices: Collection[bytes], attributes: Attributes, next_hop: bytes) -> None:
+    def announce(self, slices: Sequence[bytes], attributes: Attributes, next_hop: bytes) -> None:
         path_of = self.admission.path
         at, multicast = 5 if self.rib.add_path else 1, MULTICAST[self.rib.family]
         if astray := [nlri for nlri in slices if nlri[at : at + 1] in multicast]:
@@ -65,7 +65,7 @@ class Inbound:
             self.limit.forget(slices)
             self._fill()
 
-    def _put(self, slices: Collection[bytes], path: Path) -> None:
+    def _put(self, slices: Sequence[bytes], path: Path) -> None:
         if path.rejected is not None:
             self.refusals[path.rejected] += len(slices)
         if self.limit is None:

@@ -200,7 +200,8 @@ class Framer:
             return []
         if self._rest:
             data = self._rest + data
-        frames: list[Frame] = []
+        # As Frame() does it, without the call of a Python function that a named tuple's constructor is.
+        frames, make = list[Frame](), tuple.__new__
         at, end = 0, len(data)
         while end - at >= HEADER_LENGTH:
             length, kind = _HEAD(data, at + 16)
@@ -213,7 +214,7 @@ class Framer:
                     return frames
             if stop > end:
                 break
-            frames.append(Frame(kind, data[at + HEADER_LENGTH : stop]))
+            frames.append(make(Frame, (kind, data[at + HEADER_LENGTH : stop])))
             at = stop
         self._rest = data[at:]
         return frames

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from ipaddress import IPv4Address
 from itertools import islice
 from pathlib import Path
@@ -244,5 +243,5 @@ def _entry(path: Route, family: Family, peers: _Peers) -> mrt.Entry | None:
     else:
         next_hop = path.next_hop[:16] or bytes(16)
         reach = encode_attribute(OPTIONAL_NON_TRANSITIVE, Code.MP_REACH_NLRI, bytes((len(next_hop),)) + next_hop)
-        block = reach + encode_attributes(replace(path.attributes, next_hop=b""), _WIRE)
+        block = reach + encode_attributes(path.attributes.evolve(next_hop=b""), _WIRE)
     return mrt.Entry(position, since, block, path.path_id)

@@ -9,7 +9,6 @@ cannot be read is a line with the reason in place of the columns, never silence.
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterable, Iterator
 from ipaddress import ip_address
 
@@ -131,7 +130,7 @@ def table_attributes(block: bytes) -> tuple[Attributes, bytes]:
         value = whole[at:]
         # A length of next hop is never 0; the first octet of an AFI is.
         next_hop = value[1 : 1 + value[0]] if value and value[0] else value[4 : 4 + value[3]] if len(value) > 3 else b""
-    return dataclasses.replace(read.attributes, next_hop=b""), next_hop
+    return read.attributes.evolve(next_hop=b""), next_hop
 
 
 def _path(path: as_path.AsPath) -> str:

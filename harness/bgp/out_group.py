@@ -66,7 +66,7 @@ class OutGroup:
         """The table changed. What nobody was told and nobody need be told does not wait."""
         told = self.sent.keys()
         for _, now, prefixes in changes:
-            if self.exporter.may_tell(now) or not told.isdisjoint(prefixes):
+            if self.exporter.may_tell(now) or (told and not told.isdisjoint(prefixes)):
                 self._waiting.update(dict.fromkeys(prefixes))
 
     def fill(self, selections: Mapping[bytes, Selection]) -> Iterator[None]:

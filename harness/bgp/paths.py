@@ -40,9 +40,9 @@ class Source:
         return str(ipaddress.ip_address(self.address)) if self.address else ""
 
 
-@dataclass(frozen=True, slots=True, eq=False, weakref_slot=True)
+@dataclass(slots=True, eq=False)
 class Path:
-    """One row of Adj-RIB-In, shared by the prefixes it fits.
+    """One row of Adj-RIB-In, shared by the prefixes it fits. Nobody writes to it; frozen, making one would cost three times as much.
 
     ``received`` is what came, ``attributes`` what the import policy made of it; ``next_hop`` has 4 or 16 octets (empty: local);
     ``path_id`` is the neighbour's (RFC 7911) or 0. ``rejected`` says why the path is no candidate at all.
@@ -54,3 +54,14 @@ class Path:
     attributes: Attributes
     next_hop: bytes
     rejected: str | None = None
+
+    def says_as(self, other: Path) -> bool:
+        """Whether ``other`` is the same offer, made another time."""
+        return (
+            self.source is other.source
+            and self.path_id == other.path_id
+            and self.next_hop == other.next_hop
+            and self.rejected == other.rejected
+            and self.received == other.received
+            and self.attributes == other.attributes
+        )

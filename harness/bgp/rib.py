@@ -11,10 +11,9 @@ Nothing here knows of sessions, sockets or the kernel; the outcome equals runnin
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from itertools import islice
+from collections.abc import Callable, Collection, Iterator, Sequence
+from itertools import chain, repeat
 from typing import NamedTuple
-from weakref import WeakValueDictionary
 
 from harness.bgp.decision import Cost, Preferences, Selection, select
 from harness.bgp.paths import Kind, Path
@@ -28,7 +27,10 @@ Step = tuple[Selection | None, Path | None, Path | None]
 
 
 class Change(NamedTuple):
-    """Prefixes that went together from one selection to another; None: no route."""
+    """Prefixes that went together from one selection to another; None: no route.
+
+    Where they have none now, ``before`` is what some of them had: all that is gone at once is one change.
+    """
 
     before: Selection | None
     now: Selection | None
@@ -36,18 +38,22 @@ class Change(NamedTuple):
 
 
 class Table:
-    """The Loc-RIB of one address family, with the candidates that each selection was made from."""
+    """The Loc-RIB of one address family, with the candidates that each selection was made from, ``candidates`` in all."""
 
     def __init__(self, family: Family, preferences: Preferences, cost: Cost) -> None:
         self.family = family
         self.selections: dict[bytes, Selection] = {}
         self.watch: list[Marks] = []
+        self.candidates = 0
         self._preferences = preferences
         self._cost = cost
-        # What each changed prefix was, and the order in which to take them: from the front of a large dict that would be a search.
+        # What each changed prefix was, and the changes in the order in which to take them: from the front of a large dict that would
+        # be a search. ``_again``: one of those prefixes has changed once more, so that the queue no longer says what it is now.
         self._before: dict[bytes, Selection | None] = {}
-        self._queue: deque[Sequence[bytes]] = deque()
-        self._known: WeakValueDictionary[tuple[Path, ...], Selection] = WeakValueDictionary()
+        self._queue: deque[Change] = deque()
+        self._again = False
+        # What was looked up since the queue was last empty.
+        self._known: dict[tuple[Path, ...], Selection] = {}
         self._steps: dict[Step, Selection | None] = {}
 
     def replace(self, prefix: bytes, old: Path | None, new: Path | None) -> None:
@@ -56,50 +62,72 @@ class Table:
         after = self._step(before, old, new)
         if after is before:
             return
-        if prefix not in self._before:
-            self._before[prefix] = before
-            self._queue.append((prefix,))
+        self.candidates += _count(after) - _count(before)
+        self._changes(prefix, before, after)
         if after is None:
             del self.selections[prefix]
         else:
             self.selections[prefix] = after
 
-    def put(self, prefixes: Collection[bytes], new: Path) -> None:
-        """``new`` becomes a candidate of all ``prefixes``, none of which had one of its session."""
-        if not self.selections.keys().isdisjoint(prefixes) or not self._before.keys().isdisjoint(prefixes):
+    def move(self, prefixes: Sequence[bytes], old: Path | None, new: Path | None, *, fresh: bool = False) -> None:
+        """:meth:`replace` for many. ``fresh``: none of them has a candidate, as the caller knows without looking."""
+        selections = self.selections
+        befores: list[Selection | None] = [None] if fresh else list(map(selections.get, prefixes))
+        before = befores[0]
+        alike = fresh or len(befores) == 1 or befores.count(before) == len(befores)
+        if not alike or not self._before.keys().isdisjoint(prefixes):
             for prefix in prefixes:
-                self.replace(prefix, None, new)
+                self.replace(prefix, old, new)
             return
-        after = self._step(None, None, new)
-        assert after is not None
-        fresh = list(dict.fromkeys(prefixes))
-        self._before.update(dict.fromkeys(fresh))
-        self._queue.extend(fresh[start : start + STRIDE] for start in range(0, len(fresh), STRIDE))
-        self.selections.update(dict.fromkeys(fresh, after))
-
-    def remove(self, paths: Iterable[tuple[bytes, Path]]) -> None:
-        """Takes each path out of the candidates of its prefix."""
-        selections, changed = self.selections, self._before
-        news: list[bytes] = []
-        last_before: Selection | None = None
-        last_path: Path | None = None
-        after: Selection | None = None
-        for prefix, path in paths:
-            before = selections.get(prefix)
-            if path is not last_path or before is not last_before:
-                after = self._step(before, path, None)
-                last_before, last_path = before, path
-            if after is before:
-                continue
-            if prefix not in changed:
-                changed[prefix] = before
-                news.append(prefix)
-            if after is None:
+        after = self._step(before, old, new) if before is not None or new is None else self._selection((new,))
+        if after is before:
+            return
+        # An UPDATE may name a prefix twice.
+        once = dict.fromkeys(prefixes, before)
+        self._before.update(once)
+        self.candidates += len(once) * (_count(after) - _count(before))
+        self._wait(before, after, list(once))
+        if after is None:
+            for prefix in once:
                 del selections[prefix]
-            else:
-                selections[prefix] = after
-        if news:
-            self._queue.append(news)
+        else:
+            selections.update(dict.fromkeys(once, after))
+
+    @property
+    def is_undisputed(self) -> bool:
+        """No prefix has two candidates."""
+        return self.candidates == len(self.selections)
+
+    def clear(self, prefixes: Sequence[bytes]) -> None:
+        """Takes the candidates of these, each of which has one."""
+        self.candidates -= len(prefixes)
+        if not self._before.keys().isdisjoint(prefixes):
+            for prefix in prefixes:
+                self._changes(prefix, self.selections.pop(prefix), None)
+            return
+        befores = list(map(self.selections.pop, prefixes))
+        self._known.update((before.candidates, before) for before in set(befores))
+        self._before.update(zip(prefixes, befores, strict=True))
+        self._wait(befores[0], None, list(prefixes))
+
+    def _changes(self, prefix: bytes, before: Selection | None, after: Selection | None) -> None:
+        if prefix in self._before:
+            self._again = True
+        else:
+            self._before[prefix] = before
+            self._wait(before, after, [prefix])
+
+    def _wait(self, before: Selection | None, after: Selection | None, prefixes: list[bytes]) -> None:
+        if self._queue:
+            last = self._queue[-1]
+            if last.now is after and (after is None or last.before is before) and len(last.prefixes) < STRIDE:
+                last.prefixes.extend(prefixes)
+                return
+        if len(prefixes) <= STRIDE:
+            self._queue.append(Change(before, after, prefixes))
+            return
+        for start in range(0, len(prefixes), STRIDE):
+            self._queue.append(Change(before, after, prefixes[start : start + STRIDE]))
 
     def _step(self, before: Selection | None, old: Path | None, new: Path | None) -> Selection | None:
         step = (before, old, new)
@@ -110,7 +138,13 @@ class Table:
             return after
 
     def _take_step(self, before: Selection | None, old: Path | None, new: Path | None) -> Selection | None:
-        candidates = [p for p in before.candidates if p is not old] if before is not None else []
+        if before is None:
+            return None if new is None else self._selection((new,))
+        # Who goes back there finds it.
+        self._known.setdefault(before.candidates, before)
+        if new is None and len(before.candidates) == 1 and before.best is old:
+            return None
+        candidates = [p for p in before.candidates if p is not old]
         if new is not None and new not in candidates:
             candidates.append(new)
         if not candidates:
@@ -125,6 +159,10 @@ class Table:
             selection = self._known[candidates] = select(candidates, self._preferences, self._cost)
         return selection
 
+    def _forget(self) -> None:
+        self._steps.clear()
+        self._known.clear()
+
     def prefer(self, preferences: Preferences) -> Iterator[None]:
         """Decides by other preferences from now on, and again for every prefix. A walk."""
         self._preferences = preferences
@@ -135,8 +173,7 @@ class Table:
 
         A walk: it pauses every STRIDE prefixes. Each such prefix counts as changed, for its kernel route may be.
         """
-        self._known.clear()
-        self._steps.clear()
+        self._forget()
         again: dict[Selection, Selection] = {}
         for number, prefix in enumerate(list(self.selections), 1):
             before = self.selections.get(prefix)
@@ -148,9 +185,7 @@ class Table:
                     again[before] = after
                     again[after] = after
                 if after is not before:
-                    if prefix not in self._before:
-                        self._before[prefix] = before
-                        self._queue.append((prefix,))
+                    self._changes(prefix, before, after)
                     self.selections[prefix] = after
             if not number % STRIDE:
                 yield
@@ -165,26 +200,38 @@ class Table:
 
         Prefixes that are back where they were are left out.
         """
-        self._steps.clear()
-        queue = self._queue
-        waiting: list[bytes] = []
-        while queue and len(waiting) < limit:
-            waiting += queue.popleft()
+        queue, found, count = self._queue, list[Change](), 0
+        while queue and count < limit:
+            change = queue.popleft()
+            count += len(change.prefixes)
+            found.append(change)
+        if self._again:
+            found = self._taken_anew(found)
+        elif queue:
+            for change in found:
+                for prefix in change.prefixes:
+                    del self._before[prefix]
+        if not queue:
+            self._before = {}
+            self._again = False
+            self._forget()
+        return found
+
+    def _taken_anew(self, waiting: list[Change]) -> list[Change]:
+        """Some have changed more than once."""
         found: list[Change] = []
-        last_before: Selection | None = None
-        last_now: Selection | None = None
-        alike: list[bytes] = []
-        for prefix, before, now in zip(
-            waiting, map(self._before.pop, waiting), map(self.selections.get, waiting), strict=True
-        ):
+        for prefix in chain.from_iterable(change.prefixes for change in waiting):
+            before, now = self._before.pop(prefix), self.selections.get(prefix)
             if before is now:
                 continue
-            if now is not last_now or before is not last_before or not alike:
-                alike = []
-                found.append(Change(before, now, alike))
-                last_before, last_now = before, now
-            alike.append(prefix)
+            if not found or found[-1].now is not now or (now is not None and found[-1].before is not before):
+                found.append(Change(before, now, []))
+            found[-1].prefixes.append(prefix)
         return found
+
+
+def _count(selection: Selection | None) -> int:
+    return 0 if selection is None else len(selection.candidates)
 
 
 def _order(path: Path) -> tuple[bool, bytes, str, int]:
@@ -210,21 +257,31 @@ class AdjRibIn:
     def __len__(self) -> int:
         return len(self.routes)
 
-    def announce(self, slices: Collection[bytes], path: Path) -> None:
+    def announce(self, slices: Sequence[bytes], path: Path) -> None:
         """``slices`` were announced, all as ``path`` (of one path id)."""
-        routes, replace, skip = self.routes, self._table.replace, 4 if self.add_path else 0
+        routes, skip = self.routes, 4 if self.add_path else 0
         new = None if path.rejected else path
         if self._stale is not None:
             self._stale.difference_update(slices)
         for mark in self.watch:
             mark(slices)
-        if new is not None and not skip and routes.keys().isdisjoint(slices):
-            routes.update(dict.fromkeys(slices, path))
-            self._table.put(slices, path)
-            return
+        if not skip and new is not None and slices:
+            if routes.keys().isdisjoint(slices):
+                # The routes that count all have selections. As many of both, and there is none for what is no route of this session.
+                fresh = len(self._table.selections) == len(routes) - self.rejected
+                routes.update(dict.fromkeys(slices, path))
+                self._table.move(slices, None, path, fresh=fresh)
+                return
+            wases = list(map(routes.get, slices))
+            was = wases[0]
+            if was is not None and not was.rejected and wases.count(was) == len(wases):
+                if was is not path and not was.says_as(path):
+                    routes.update(dict.fromkeys(slices, path))
+                    self._table.move(slices, was, path)
+                return
         for nlri in slices:
             was = routes.get(nlri)
-            if was is path:
+            if was is path or (was is not None and was.says_as(path)):
                 continue
             routes[nlri] = path
             old = was
@@ -234,23 +291,37 @@ class AdjRibIn:
             if new is None:
                 self.rejected += 1
             if old is not None or new is not None:
-                replace(nlri[skip:] if skip else nlri, old, new)
+                self._table.replace(nlri[skip:] if skip else nlri, old, new)
 
     def withdraw(self, slices: Collection[bytes]) -> None:
         """``slices`` are no longer reachable over this session; those never announced are passed over."""
-        pop, skip = self.routes.pop, 4 if self.add_path else 0
         for mark in self.watch:
             mark(slices)
-        gone: list[tuple[bytes, Path]] = []
-        for nlri in slices:
-            was = pop(nlri, None)
-            if was is None:
-                continue
-            if was.rejected:
-                self.rejected -= 1
-            else:
-                gone.append((nlri[skip:] if skip else nlri, was))
-        self._table.remove(gone)
+        self._went(slices, list(map(self.routes.pop, slices, repeat(None))))
+
+    def _went(self, slices: Collection[bytes], wases: list[Path | None]) -> None:
+        """These were taken out of the routes."""
+        if self._table.is_undisputed and wases and not self.rejected and not self.add_path and None not in wases:
+            self._table.clear(list(slices))
+            return
+        skip = 4 if self.add_path else 0
+        # Neighbours in a table came together and have one path.
+        last: Path | None = None
+        alike: list[bytes] = []
+        for nlri, was in zip(slices, wases, strict=True):
+            if was is not last:
+                self._gone(alike, last)
+                last, alike = was, []
+            alike.append(nlri[skip:] if skip else nlri)
+        self._gone(alike, last)
+
+    def _gone(self, prefixes: list[bytes], path: Path | None) -> None:
+        if path is None:
+            return
+        if path.rejected:
+            self.rejected -= len(prefixes)
+        else:
+            self._table.move(prefixes, path, None)
 
     def prefix_of(self, nlri: bytes) -> bytes:
         return nlri[4:] if self.add_path else nlri
@@ -266,9 +337,13 @@ class AdjRibIn:
 
     def drain(self) -> Iterator[None]:
         """The session is gone: takes all its routes out of the Loc-RIB. A walk."""
-        left = iter(list(self.routes))
-        while piece := list(islice(left, STRIDE)):
-            self.withdraw(piece)
+        routes = self.routes
+        while routes:
+            # From the end: a list of all keys would be a long piece of work.
+            slices, paths = zip(*[routes.popitem() for _ in range(min(STRIDE, len(routes)))], strict=True)
+            for mark in self.watch:
+                mark(slices)
+            self._went(slices, list(paths))
             yield
 
     def begin_refresh(self) -> None:

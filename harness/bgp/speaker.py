@@ -41,6 +41,8 @@ SLICE = 0.004
 """Seconds that one piece of work may take before others get their turn."""
 BATCH = 512
 """Prefixes decided, written and announced together."""
+BACKLOG = 4096
+"""Changed prefixes that interrupt a walk."""
 TOLD = 64
 FEW = 8
 """An event lists up to TOLD prefixes, of a larger batch the first FEW; it always carries their number."""
@@ -171,26 +173,37 @@ class Speaker(Neighborhood):
     def _slice(self) -> None:
         self._awake = False
         end = self._shell.now() + SLICE
-        while self._walks:
-            # A walk goes to its end before its consequences are drawn, so that they come as one batch where they fit into one.
-            if next(self._walks[0], self) is self:
-                self._walks.popleft()
-            if self._shell.now() >= end:
-                self.wake()
-                return
-        for family, table in self.tables.items():
-            if family in self._deferral.waiting:
-                continue
-            while table.changed:
-                self._publish(family, table.take(BATCH))
+        while True:
+            # A walk goes to its end before its consequences are drawn, so that they come as one batch where they fit into one; where
+            # they do not, the kernel begins meanwhile, and what waits stays small.
+            while self._walks and not self._is_behind():
+                if next(self._walks[0], self) is self:
+                    self._walks.popleft()
                 if self._shell.now() >= end:
                     self.wake()
                     return
-            if family in self._unswept:
+            for family, table in self.tables.items():
+                if family in self._deferral.waiting:
+                    continue
+                while table.changed:
+                    self._publish(family, table.take(BATCH))
+                    if self._shell.now() >= end:
+                        self.wake()
+                        return
+            if not self._walks:
+                break
+        for family in self.tables:
+            if family in self._unswept and family not in self._deferral.waiting:
                 self._unswept.discard(family)
                 self._sweep(family)
         if self._announce(end):
             self.wake()
+
+    def _is_behind(self) -> bool:
+        """Whether more has changed than waits for a walk to end."""
+        return any(
+            table.changed >= BACKLOG and family not in self._deferral.waiting for family, table in self.tables.items()
+        )
 
     def _sweep(self, family: Family) -> None:
         """Of what a former process left in the kernel, that which nobody announced again goes."""
@@ -250,15 +263,17 @@ class Speaker(Neighborhood):
         fib = self.kernel.fibs.get(family)
         if fib is None:
             return
-        known: dict[tuple[Path, ...], Ways] = {(): ()}
         by_ways: dict[Ways, list[bytes]] = {}
+        # Most paths of a table differ in their attributes and not in their next hop.
+        by_hops: dict[object, list[bytes]] = {}
         for selection, prefixes in selected:
             paths = selection.multipath if selection is not None else ()
-            ways = known.get(paths)
-            if ways is None:
-                assert selection is not None
-                ways = known[paths] = self.ways(selection)
-            by_ways.setdefault(ways, []).extend(prefixes)
+            hops: object = paths[0].next_hop if len(paths) == 1 else paths
+            together = by_hops.get(hops)
+            if together is None:
+                ways = () if selection is None else self.ways(selection)
+                together = by_hops[hops] = by_ways.setdefault(ways, [])
+            together.extend(prefixes)
         self._tell_written(family, fib.write(by_ways))
 
     def ways(self, selection: Selection) -> Ways:

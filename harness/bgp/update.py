@@ -8,8 +8,9 @@ found again by their octets.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from ipaddress import IPv6Address
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 from harness.bgp.attribute_codec import EMPTY, AttributeFault, Block, decode_block, encode_attribute, encode_attributes
 from harness.bgp.attribute_table import OPTIONAL_NON_TRANSITIVE, Action, Code, Flag
@@ -23,8 +24,10 @@ _TYPE = b"\x02"
 _OVERHEAD = 19 + 2 + 2
 
 
-@dataclass(frozen=True, slots=True)
-class Update:
+_NONE: Mapping[Family, Any] = MappingProxyType({})
+
+
+class Update(NamedTuple):
     """Routes announced and withdrawn, as wire slices per family (see :mod:`harness.bgp.prefixes`).
 
     ``announced`` and ``withdrawn`` hold only families that occur; a route in both is announced (RFC 4271 4.3).
@@ -34,10 +37,10 @@ class Update:
     that was taken all the same.
     """
 
-    announced: Mapping[Family, Sequence[bytes]] = field(default_factory=dict)
-    withdrawn: Mapping[Family, Sequence[bytes]] = field(default_factory=dict)
+    announced: Mapping[Family, Sequence[bytes]] = _NONE
+    withdrawn: Mapping[Family, Sequence[bytes]] = _NONE
     attributes: Attributes | None = None
-    next_hop: Mapping[Family, bytes] = field(default_factory=dict)
+    next_hop: Mapping[Family, bytes] = _NONE
     end_of_rib: Family | None = None
     errors: tuple[AttributeFault, ...] = ()
 
@@ -70,9 +73,16 @@ def decode_update(body: bytes, session: Session) -> Update:
         return Update(withdrawn=withdrawn, end_of_rib=None if withdrawn else v4)
 
     block = decode_block(body[attributes_at:routes_at], session) if routes_at > attributes_at else _nothing_at_all()
-    faults = block.faults
-    attributes = block.attributes
+    attributes, missing, faults, reach, unreach = block
     classic = bool(announced)
+    if (
+        classic
+        and attributes.next_hop
+        and not (missing or faults or reach or unreach)
+        and not (session.enforce_first_as and session.ebgp)
+    ):
+        # Nearly every UPDATE of a table.
+        return Update(announced, withdrawn, attributes, {v4: attributes.next_hop})
     if classic:
         next_hop[v4] = attributes.next_hop
     elif block.reach is not None:

@@ -112,7 +112,10 @@ class GroupFib(Fib):
         routes = self._routes
         for ways, prefixes in by_ways.items():
             members = _members(ways)
-            if members and routes.keys().isdisjoint(prefixes):
+            if not members:
+                self._remove(prefixes, written)
+                continue
+            if routes.keys().isdisjoint(prefixes):
                 self._add(members, prefixes, written)
                 continue
             leaving: Counter[_Group | None] = Counter(map(routes.get, prefixes))
@@ -122,10 +125,7 @@ class GroupFib(Fib):
                     moves.setdefault(group, Counter())[members] += count
             if staying:
                 prefixes = [p for p in prefixes if routes.get(p) not in staying]
-            if members:
-                wanted.append((members, prefixes))
-            elif gone := [p for p in prefixes if p in routes]:
-                self._remove(gone, written)
+            wanted.append((members, prefixes))
         self._exchange_members(moves, written)
         for members, prefixes in wanted:
             self._point(members, prefixes, written)
@@ -138,7 +138,12 @@ class GroupFib(Fib):
         return {group for group in groups if group is not None and group.members == members}
 
     def _remove(self, prefixes: Sequence[bytes], written: Written) -> None:
-        leaving = Counter(map(self._routes.pop, prefixes))
+        groups = list(map(self._routes.pop, prefixes, itertools.repeat(None)))
+        if None in groups:
+            prefixes = [prefix for prefix, group in zip(prefixes, groups, strict=True) if group is not None]
+            if not prefixes:
+                return
+        leaving = Counter(group for group in groups if group is not None)
         if self._may_hand_over(prefixes):
             self._hand_over(prefixes, None, leaving)
             return
@@ -198,8 +203,7 @@ class GroupFib(Fib):
     def _exchange_members(self, moves: dict[_Group, Counter[Members]], written: Written) -> None:
         """In place where every route of a group leaves its present members: for the new set that most of them share."""
         for group, targets in moves.items():
-            del targets[()]
-            if not targets or group.routes != targets.total():
+            if group.routes != targets.total():
                 continue
             members, _ = targets.most_common(1)[0]
             if self._write_group(group, members, written):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from ipaddress import IPv4Address
 from typing import Any
 
@@ -9,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.bgp import as_path
+from harness.bgp import as_path, attribute_codec
 from harness.bgp.as_path import Segment, SegmentType
 from harness.bgp.attribute_codec import decode_block, encode_attribute, encode_attributes
 from harness.bgp.attribute_table import TABLE, Action, Code
@@ -394,6 +395,7 @@ attributes_values = st.builds(
         max_size=3,
         unique_by=lambda item: item.code,
     ).map(lambda items: tuple(sorted(items, key=lambda item: item.code))),
+    partial=st.just(()),
 )
 
 
@@ -402,6 +404,34 @@ attributes_values = st.builds(
 def test_round_trip(value: Attributes) -> None:
     block = decode_block(encode_attributes(value, INTERNAL), INTERNAL)
     assert (block.attributes, block.faults, block.missing) == (value, (), ())
+
+
+@given(attributes_values, st.sampled_from([INTERNAL, EXTERNAL, NARROW]), st.data())
+def test_the_short_way_says_what_the_long_way_says(value: Attributes, session: Session, data: st.DataObject) -> None:
+    """A block that was seen before, and one like it with a few octets exchanged, cut short or repeated."""
+    whole = encode_attributes(value, INTERNAL)
+    attribute_codec.forget()
+    with contextlib.suppress(ProtocolError):
+        decode_block(whole, session)
+    at = data.draw(st.integers(0, len(whole)))
+    other = whole[:at] + data.draw(st.binary(max_size=3)) + whole[data.draw(st.integers(0, len(whole))) :]
+    for block in (whole, other):
+        short = attribute_codec._decode_usual(block, session)
+        if short is not None:
+            pieces, faults, with_routes = attribute_codec._split(block)
+            assert not with_routes
+            assert short == attribute_codec._decode(pieces, faults, session)
+
+
+def test_the_short_way_is_taken() -> None:
+    value = Attributes(as_path=as_path.sequence([65002, 3]), next_hop=bytes((192, 0, 2, 1)), communities=(7, 9))
+    later = encode_attributes(value.evolve(as_path=as_path.sequence([65002, 4])), EXTERNAL)
+    attribute_codec.forget()
+    assert attribute_codec._decode_usual(later, EXTERNAL) is None
+    decode_block(encode_attributes(value, EXTERNAL), EXTERNAL)
+    short = attribute_codec._decode_usual(later, EXTERNAL)
+    assert short is not None
+    assert short.attributes == value.evolve(as_path=as_path.sequence([65002, 4]))
 
 
 @given(attributes_values)

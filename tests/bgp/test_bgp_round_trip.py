@@ -20,7 +20,7 @@ from harness.bgp.update import Update
 from tests.bgp.test_bgp_attributes import attributes_values
 
 V4, V6 = Family.IPV4_UNICAST, Family.IPV6_UNICAST
-EVERY_ATTRIBUTE = {name for name in Attributes.__slots__ if name not in ("as_path_length", "neighbor_as", "_hash")}
+EVERY_ATTRIBUTE = set(Attributes._fields)
 
 prefixes = {
     V4: st.builds(
