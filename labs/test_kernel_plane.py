@@ -7,6 +7,7 @@ does.
 from __future__ import annotations
 
 import contextlib
+import time
 
 import pytest
 
@@ -15,6 +16,7 @@ from harness.ipsec.strongswan import IF_ID, DataPlane
 from harness.lab import Lab
 from harness.net import xfrm
 from labs.conftest import Broken
+from labs.test_ipsec_life import having, tunnels
 
 pytestmark = pytest.mark.needs("esp", "xfrm-interface")
 
@@ -88,3 +90,39 @@ async def test_a_tunnel_that_is_ended_leaves_nothing_in_the_kernel(fresh_ecmp: B
             spis = {ike["children"][0]["spi_in"], ike["children"][0]["spi_out"]}
             assert {state.spi for state in xfrm.states(end.namespace)} == spis
             assert spis.isdisjoint(first)
+
+
+@pytest.mark.spec("ECMP-7")
+async def test_traffic_meets_charons_own_trap(fresh_ecmp: Broken) -> None:
+    """Not effective immediately: a policy without a state, until BGP's SYN meets it. It outlives a loss, but not the user's own ending."""
+    changed = tunnels(vpn1=having(initiate="traffic"))
+    async with fresh_ecmp(connections=1, changed=changed, title="charon's own trap") as lab:
+        of_the_kernel_plane(lab)
+        device, cloud = lab["gw1"], lab["vpn1"]
+
+        async def trapped(since: float) -> None:
+            entered = await lab.event(within=5.0, since=since, node="vpn1", source="ipsec", kind="traffic")
+            assert entered.data["packet"].startswith("TCP 169.254.10.1:")
+            assert entered.data["packet"].endswith(" > 169.254.10.2:179"), "BGP's own connection attempt is traffic"
+            told = [line["line"] for line in await cloud.ipsec.call("log", lines=2000)]
+            acquired = [line for line in told if "creating acquire job for policy 169.254.10.1/32" in line]
+            assert len(acquired) == (await cloud.ipsec.call("show.status"))["attempts"] > 0
+
+        def ways() -> set[tuple[str, int | None]]:
+            return {(policy.direction, policy.if_id) for policy in xfrm.policies(cloud.namespace)}
+
+        await trapped(lab.begun)
+        with xfrm.watching(cloud.namespace, lab.stream.wake):
+            lost = time.monotonic()
+            await device.ipsec.call("terminate")
+            down = await lab.event(within=5.0, since=lost, node="vpn1", source="ipsec", kind="line", state="down")
+            assert ("out", IF_ID) in ways(), "the trap stays"
+            await lab.event(within=10.0, since=down.time, node="vpn1", source="ipsec", kind="line", state="up")
+            await trapped(down.time)
+
+            await cloud.ipsec.call("terminate")
+            await lab.until(lambda: not any(lab.lines().values()), within=5.0, what="both lines down")
+            await lab.until(lambda: not ways(), within=2.0, what="the user's own ending takes the trap along")
+            await cloud.ipsec.call("initiate")
+            await lab.tunnels_up(within=10.0)
+            assert ("out", IF_ID) in ways()

@@ -35,6 +35,8 @@ from harness.ipsec.negotiator import Negotiator
 from harness.ipsec.reasons import Reason, charon_ended, interface_refused, reason_in, unexplained
 from harness.ipsec.settings import Settings
 from harness.ipsec.status import State, Status
+from harness.ipsec.strongswan import DataPlane
+from harness.ipsec.trap import Trap
 from harness.ipsec.vici_session import Answer, ViciError, ViciSession
 from harness.net.netlink import NetlinkError
 
@@ -62,7 +64,12 @@ class Agent:
         self._status = Status(self._emit)
         self._negotiator = Negotiator(settings.retry, self._attempt, self._attempt_failed)
         self._negotiator.persistent = settings.tunnel.initiate == "start" and settings.begin
-        self._doorway = Doorway(self._line, self._entered)
+        self._trap: Trap | None = None
+        self._doorway: Doorway | Trap
+        if settings.plane is DataPlane.XFRM and settings.tunnel.initiate == "traffic":
+            self._doorway = self._trap = Trap(settings.tunnel.name, self._line, self._trapped)
+        else:
+            self._doorway = Doorway(self._line, self._entered)
         self._held = False  # down by the method terminate
         self._proving = False  # of two keys only the peer's is known to charon yet
         self._carrying: set[int] = set()  # ids of the CHILD_SAs that carry traffic
@@ -149,6 +156,8 @@ class Agent:
         elif self.tunnel.key:
             await self._vici.request("load-shared", strongswan.shared_key(self.tunnel))
         await self._vici.request("load-conn", strongswan.connection(self.tunnel))
+        if self._trap is not None and not self._held:
+            await self._trap.install(self._vici)
 
     async def _sign_with_own_key(self) -> None:
         """The peer has proved its key; now this side's own has to be accepted by the peer, in a negotiation of its own.
@@ -222,6 +231,8 @@ class Agent:
     def _log_line(self, at: float, line: str) -> None:
         if _CONCLUDED.search(line):
             self._concluded.set()
+        if self._trap is not None:
+            self._trap.heard(line)
         reason = reason_in(line)
         # What ends others while a tunnel is negotiated is no reason for anything; one that stands may end before its attempt has said so.
         if reason is None or (self._negotiator.attempting and not self._carrying and not reason.failure):
@@ -281,7 +292,7 @@ class Agent:
         self.accounts.noted(child)
         if change == "up":
             self._carrying.add(child.id)
-            self._held = False  # ended here, and the peer has come again
+            self._hold_no_more()  # ended here, and the peer has come again
             if self._proving:
                 self._proving = False
                 self._task(self._sign_with_own_key())
@@ -319,6 +330,7 @@ class Agent:
         """Line and state as the SAs have them; asks for a new tunnel when the last one went."""
         if self._carrying:
             self._doorway.close()
+            self._attempt_of_trap_concluded()
             self._move_line(True)
             self._become(State.UP)
         elif self._line.up or self._status.state is State.UP:
@@ -414,6 +426,23 @@ class Agent:
         self._emit("traffic", packet=packet)
         self._negotiator.want(persistent=False)
 
+    def _trapped(self, packet: str) -> None:
+        """charon negotiates, by itself: what is left to do is to tell of it."""
+        self._heard = None
+        self._negotiator.begun_elsewhere()
+        self._emit("traffic", packet=packet)
+        if self._status.state is not State.FAILED:
+            self._become(State.NEGOTIATING)
+
+    def _attempt_of_trap_concluded(self) -> None:
+        if self._trap is not None:
+            self._negotiator.concluded()
+
+    def _hold_no_more(self) -> None:
+        if self._held and self._trap is not None:
+            self._task(self._trap.install(self._require_charon()))
+        self._held = False
+
     # -- status ---------------------------------------------------------------------------------------------------------
 
     def _resting(self) -> State:
@@ -424,6 +453,7 @@ class Agent:
         self._status.become(state, reason)
 
     def _fail(self, reason: Reason) -> None:
+        self._attempt_of_trap_concluded()
         self._status.failed(reason, attempt=self._negotiator.attempts, up=bool(self._carrying))
 
     def _emit(self, kind: str, **fields: Any) -> None:
@@ -490,15 +520,17 @@ class Agent:
     def initiate(self) -> dict[str, Any]:
         """Negotiates now; an end that is to initiate goes on until it succeeds, and again after every loss."""
         self._require_charon()
-        self._held = False
+        self._hold_no_more()
         self._negotiator.want(persistent=self.tunnel.initiate == "start")
         return self.show_status()
 
     async def terminate(self) -> dict[str, Any]:
         """Ends the tunnel by DELETE. It stays down on this side until ``initiate``; a peer that initiates will come again."""
-        self._require_charon()
-        self._held = True
+        vici = self._require_charon()
+        before, self._held = self._held, True
         self._doorway.close()
+        if self._trap is not None and not before:
+            await self._trap.uninstall(vici)
         self._negotiator.want_no_more()
         session = await ViciSession.connect(self._charon.vici_socket)
         try:

@@ -1,7 +1,7 @@
 """Notices the first packet that is routed into a tunnel that is not negotiated yet (ECMP-7, "when traffic enters").
 
-charon could do this itself by a trap policy, on the kernel's data plane only: libipsec raises no acquire. So the packet is
-heard on the interface, on both planes alike. It is dropped there; whoever sent it sends it again, as TCP and ping do.
+For the libipsec data plane, which tells charon of no packet (on the kernel's it is charon's own ``trap``). So the packet is
+heard on the interface. It is dropped there; whoever sent it sends it again, as TCP and ping do.
 """
 
 from __future__ import annotations

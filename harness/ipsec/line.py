@@ -134,12 +134,20 @@ class Line:
         heard = socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK, 0)
         # Bound to all protocols: a socket of one protocol does not hear what goes out.
         heard.bind((self._tunnel.interface, _EVERY_PROTOCOL))
-        try:
-            self._netlink.transact([switch(self._plane, self.ifindex, True), rtnl.link_get(self.ifindex)])
-        except NetlinkError:
+        if not self.let_in():
             heard.close()
             return None
         return heard
+
+    def let_in(self) -> bool:
+        """Routes lead into the interface from now on while the line stays down. False while the interface is gone."""
+        if self.ifindex is None:
+            return False
+        try:
+            self._netlink.transact([switch(self._plane, self.ifindex, True), rtnl.link_get(self.ifindex)])
+        except NetlinkError:
+            return False
+        return True
 
     def lost(self) -> None:
         """charon is gone, and on the libipsec plane its TUN device with it."""

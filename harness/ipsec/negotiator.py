@@ -45,6 +45,14 @@ class Negotiator:
         self._wanted.clear()
         self._hurry.set()
 
+    def begun_elsewhere(self) -> None:
+        """An attempt that is not of this class's making has begun; :meth:`concluded` is its end."""
+        self.attempts += 1
+        self.attempting = True
+
+    def concluded(self) -> None:
+        self.attempting = False
+
     def lost(self) -> None:
         """The tunnel stood and is gone."""
         if self.persistent:

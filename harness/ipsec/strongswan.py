@@ -6,6 +6,7 @@ Not here: running charon (``charon``), talking to it (``vici_session``).
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import dataclass
 from enum import StrEnum
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.ipsec.algorithms import esp_proposal, ike_proposal
+from harness.patience import stretched
 from harness.plan import Tunnel
 
 Message = dict[str, Any]
@@ -32,6 +34,10 @@ _COMMON = ("random", "nonce", "aesni", "aes", "sha1", "sha2", "hmac", "kdf", "op
 _THROW_MARK = "0x7ffffff0"
 """kernel-libipsec routes everything into its TUN (table 220) whatever ``install_routes`` says; with a mark that no packet
 carries its rule matches nothing, and the node's own routes decide."""
+
+
+_COMPUTING = 2.0
+"""Seconds: a hundred times what two healthy ends take for a negotiation."""
 
 
 class TunnelError(ValueError):
@@ -73,7 +79,8 @@ def daemon_configuration(tunnel: Tunnel, plane: DataPlane, vici_socket: Path, lo
 
     ``load`` is spelled out because the default list opens files under /run that all instances would share. The log goes to
     stderr. Retransmissions come at even intervals (base 1.0), so that a dead peer is known after
-    ``dpd_delay + (retransmit_tries + 1) * retransmit_timeout`` at the latest.
+    ``dpd_delay + (retransmit_tries + 1) * retransmit_timeout`` at the latest. A packet that met a trap silences the
+    next ones for as long as one negotiation may take, no longer: charon's own 165 s would let a failure stand as long.
     Raises TunnelError for a path that the file's grammar cannot hold.
     """
     if not re.fullmatch(r"/[\w./+@-]+", str(vici_socket)):
@@ -103,10 +110,16 @@ charon-systemd {{
     kernel-netlink {{
       fwmark = {_THROW_MARK}
       roam_events = no
+      xfrm_acq_expires = {acquire_lifetime(tunnel)}
     }}
   }}
 }}
 """
+
+
+def acquire_lifetime(tunnel: Tunnel) -> int:
+    """Seconds of one negotiation at most: all retransmissions of one message, and what the ends themselves need for the others."""
+    return math.ceil((tunnel.retransmit_tries + 1) * tunnel.retransmit_timeout + stretched(_COMPUTING))
 
 
 @dataclass(frozen=True, slots=True)

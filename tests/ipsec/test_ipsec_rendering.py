@@ -124,6 +124,7 @@ def test_daemon_configuration(plane: DataPlane, kernel: str) -> None:
     assert settings["load"].startswith("random nonce aesni aes sha1 sha2 hmac kdf openssl gmp")
     assert settings["load"].endswith(kernel)
     assert settings["fwmark"] == "0x7ffffff0"
+    assert 2 <= int(settings["xfrm_acq_expires"]) < 165
     assert (settings["retransmit_timeout"], settings["retransmit_tries"], settings["retransmit_base"]) == (
         "0.5",
         "3",
