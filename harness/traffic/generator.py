@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.control import ControlClient
-from harness.patience import stretched
+from harness.patience import factor, stretched
 from harness.traffic.endpoint import Side
 from harness.traffic.flows import Direction, FlowSet, FlowSpec, Protocol
 from harness.traffic.observations import Window
@@ -86,8 +86,10 @@ class Generator:
     ) -> Started:
         """Every flow sends ``rate`` packets a second in each of ``directions``, as many as told or as fit ``duration`` seconds.
 
-        ``size`` is the record's, without IP and UDP headers. All ends begin at the same moment.
+        ``size`` is the record's, without IP and UDP headers. All ends begin at the same moment. On a machine that is slower than those
+        that loads are made for, the same packets take as much longer as its deadlines do: it would lose what it has no time for.
         """
+        rate, duration = rate / factor(), None if duration is None else stretched(duration)
         run, at = next(self._runs), time.monotonic() + _LEAD
         senders = [
             *(self._clients if Direction.TO_VPC in directions else ()),

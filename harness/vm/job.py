@@ -71,10 +71,13 @@ class Job:
         """The job as `guest/start` reads it, by path below the project."""
         columns, rows = self.terminal
         words = shlex.join(self.command)
-        if self.rootless:
-            words = f"chown -R lab reports/out && su lab -s /bin/sh -c {shlex.quote('exec ' + words)}"
+        if self.rootless:  # not by su, which takes the command away from the terminal, and with it Ctrl-C
+            words = f"chown -R lab reports/out && HOME=/home/lab USER=lab setpriv --reuid=lab --regid=lab --init-groups {words}"
         if self.plain:  # what the command writes to is no terminal then, and it makes no moving progress
-            words = f"{{ {words}; echo $? >.vm/status; }} 2>&1 | cat\nexit $(cat .vm/status)"
+            # Ctrl-C is the command's alone: these shells keep its status, and cat what it still says.
+            words = f"trap : INT\n{{ trap : INT; {words}; echo $? >.vm/status; }} 2>&1 | (trap '' INT; exec cat)\nexit $(cat .vm/status)"
+        if self.interactive:  # whoever types ./run there finds its set-up done: the image's is that of this project
+            words = f"bash -c '. ./run && wanted_stamp >.venv/.setup'\n{words}"
         exports = "".join(f"export {name}={shlex.quote(value)}\n" for name, value in self.environment.items())
         discipline = "sane" if self.interactive else "sane -echo -onlcr"
         return {

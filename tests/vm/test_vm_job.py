@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
+import os
+import pty
+import shutil
 import subprocess
 import tarfile
 from pathlib import Path
@@ -10,6 +14,8 @@ from pathlib import Path
 import pytest
 
 from harness.vm import cli, job, suites
+
+TOP = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture
@@ -58,6 +64,41 @@ def test_a_job_ends_with_the_status_of_its_command(tmp_path: Path, plain: bool) 
     )
     assert done.returncode == 5
     assert done.stdout == "@@vbrlab job\nit's a b\n"
+
+
+def test_ctrl_c_is_the_commands_and_what_it_says_then_is_heard(tmp_path: Path) -> None:
+    """On a terminal of its own, as in the machine: the interrupt goes to every process of the foreground."""
+    command = ["sh", "-c", "trap 'echo interrupted; exit 2' INT; echo ready; while :; do sleep 1; done"]
+    for name, text in job.Job(command, plain=True).files().items():
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text.replace(suites.PROJECT, str(tmp_path)))
+    pid, terminal = pty.fork()
+    if pid == 0:
+        os.execlp("sh", "sh", str(tmp_path / ".vm/job"))
+    said = b""
+    while b"ready" not in said:
+        said += os.read(terminal, 1024)
+    os.write(terminal, b"\x03")
+    with contextlib.suppress(OSError):  # EIO: everyone has closed it
+        while more := os.read(terminal, 1024):
+            said += more
+    os.close(terminal)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 2
+    assert b"interrupted" in said
+
+
+def test_the_set_up_of_a_shell_is_that_of_the_project_that_came_with_it(tmp_path: Path) -> None:
+    """`./run labs` typed in the machine installs nothing, although pyproject.toml has changed in what goes into no image."""
+    for name in ("run", "requirements.lock", "pyproject.toml"):
+        shutil.copy(TOP / name, tmp_path / name)
+    python = tmp_path / ".venv/bin/python"
+    python.parent.mkdir(parents=True)
+    python.touch(mode=0o755)
+    (tmp_path / ".venv/.setup").write_text("of another pyproject.toml\n")
+    ready = ["bash", "-c", ". ./run; python_is_ready"]
+    assert run_job(job.Job(ready), tmp_path).returncode == 1
+    assert run_job(job.Job(ready, interactive=True), tmp_path).returncode == 0
 
 
 def disk(path: Path, folder: Path, names: list[str]) -> Path:
