@@ -39,7 +39,7 @@ async def spread_over(lab: Lab, ways: int, since: float) -> None:
     async def all_so() -> bool:
         for node in SPREADING:
             routes = (await lab[node].speaker.call("show.fib"))["routes"]
-            if max(len(route["next_hops"]) for route in routes) != ways:
+            if max((len(route["next_hops"]) for route in routes), default=0) != ways:
                 return False
         return True
 

@@ -160,6 +160,7 @@ CHILD_REKEYS, IKE_REKEYS = 10, 3
 
 
 @pytest.mark.busy
+@pytest.mark.needs("timely")
 @pytest.mark.spec("ECMP-6")
 async def test_rekeys_under_load_lose_nothing(fresh_ecmp: Broken) -> None:
     """Lifetimes of 2 s (ESP) and 4 s (IKE): ten child and three IKE rekeys under 10 Mbit/s each way, no numbered packet missing."""

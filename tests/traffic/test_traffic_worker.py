@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from harness import patience
 from harness.control import ControlClient, ControlError, ControlServer, EventLog
 from harness.traffic.endpoint import Endpoint, EndpointError, Side
 from harness.traffic.flows import Direction, FlowSet, FlowSpec, Protocol
@@ -82,6 +83,19 @@ async def test_one_direction_alone(tmp_path: Path) -> None:
         ledger = await generator.finish(await generator.start(rate=50, packets=2, directions=[Direction.TO_DC]))
         assert {receipt.received for receipt in ledger[Direction.TO_DC].values()} == {2}
         assert {receipt.sent for receipt in ledger[Direction.TO_VPC].values()} == {0}
+
+
+async def test_a_slow_machine_sends_the_same_packets_in_more_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with _generator(tmp_path) as (generator, _logs):
+        usual = await generator.start(rate=50, packets=2)
+        await generator.finish(usual)
+        monkeypatch.setenv(patience.VARIABLE, "4")
+        for amount in ({"packets": 2}, {"duration": 2 / 50}):
+            slow = await generator.start(rate=50, **amount)
+            assert slow.end - slow.start == pytest.approx(4 * (usual.end - usual.start))
+            assert {receipt.received for receipt in await generator.finish(slow)} == {2}
 
 
 async def test_stop_and_advance(tmp_path: Path) -> None:
