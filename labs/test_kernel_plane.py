@@ -100,7 +100,7 @@ async def test_traffic_meets_charons_own_trap(fresh_ecmp: Broken) -> None:
         of_the_kernel_plane(lab)
         device, cloud = lab["gw1"], lab["vpn1"]
 
-        async def trapped(since: float) -> None:
+        async def trapped(since: float = 0.0) -> None:
             entered = await lab.event(within=5.0, since=since, node="vpn1", source="ipsec", kind="traffic")
             assert entered.data["packet"].startswith("TCP 169.254.10.1:")
             assert entered.data["packet"].endswith(" > 169.254.10.2:179"), "BGP's own connection attempt is traffic"
@@ -111,7 +111,7 @@ async def test_traffic_meets_charons_own_trap(fresh_ecmp: Broken) -> None:
         def ways() -> set[tuple[str, int | None]]:
             return {(policy.direction, policy.if_id) for policy in xfrm.policies(cloud.namespace)}
 
-        await trapped(lab.begun)
+        await trapped()
         with xfrm.watching(cloud.namespace, lab.stream.wake):
             lost = time.monotonic()
             await device.ipsec.call("terminate")
