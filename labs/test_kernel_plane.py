@@ -100,18 +100,20 @@ async def test_traffic_meets_charons_own_trap(fresh_ecmp: Broken) -> None:
         of_the_kernel_plane(lab)
         device, cloud = lab["gw1"], lab["vpn1"]
 
-        async def trapped(since: float = 0.0) -> None:
+        async def trapped(since: float = 0.0) -> str:
+            """The packet that the trap took, which is BGP's; charon's log has it, and as many negotiations as the agent tells of."""
             entered = await lab.event(within=5.0, since=since, node="vpn1", source="ipsec", kind="traffic")
-            assert entered.data["packet"].startswith("TCP 169.254.10.1:")
-            assert entered.data["packet"].endswith(" > 169.254.10.2:179"), "BGP's own connection attempt is traffic"
             told = [line["line"] for line in await cloud.ipsec.call("log", lines=2000)]
             acquired = [line for line in told if "creating acquire job for policy 169.254.10.1/32" in line]
             assert len(acquired) == (await cloud.ipsec.call("show.status"))["attempts"] > 0
+            packet: str = entered.data["packet"]
+            assert packet.startswith("TCP 169.254.10.1:")
+            return packet
 
         def ways() -> set[tuple[str, int | None]]:
             return {(policy.direction, policy.if_id) for policy in xfrm.policies(cloud.namespace)}
 
-        await trapped()
+        assert (await trapped()).endswith(" > 169.254.10.2:179"), "BGP's own connection attempt is traffic"
         with xfrm.watching(cloud.namespace, lab.stream.wake):
             lost = time.monotonic()
             await device.ipsec.call("terminate")
