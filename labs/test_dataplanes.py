@@ -25,7 +25,7 @@ def row(spent: Cost) -> tuple[str, ...]:
         f"{spent.mbit_per_second:.0f} Mbit/s",
         f"{spent.cpu_per_gbit:.2f} s",
         f"{share:.0%}",
-        f"{spent.octets / 1e6:.0f} MB of TCP over three tunnels",
+        f"{spent.octets / 1e6:.1f} MB of TCP over three tunnels",
     )
 
 
@@ -40,7 +40,7 @@ def side_by_side(found: dict[DataPlane, Cost | str]) -> Grid:
 @pytest.mark.spec("ECMP-6", "ECMP-17")
 @pytest.mark.timeout(600)
 async def test_every_plane_gives_the_same_tables_and_carries_bulk(labs: Labs, pytestconfig: pytest.Config) -> None:
-    """All tables on each plane, then 24 MB whole through three tunnels at once; throughput and CPU go into the report."""
+    """All tables on each plane, then up to 24 MB whole through three tunnels at once; throughput and CPU go into the report."""
     found: dict[DataPlane, Cost | str] = {}
     forced = pytestconfig.getoption("--dataplane")
     for plane, why in planes():
