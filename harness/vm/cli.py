@@ -53,9 +53,11 @@ def pytest_command(arguments: Sequence[str]) -> list[str]:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    signal.signal(
-        signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM)
-    )  # a run that is ended leaves no disks and no machine
+    for number in (
+        signal.SIGTERM,
+        signal.SIGHUP,
+    ):  # a run that is ended, or loses its terminal, leaves no disks and no machine
+        signal.signal(number, lambda number, _: sys.exit(128 + number))
     options, rest = parser().parse_known_args(arguments)
     if platform.machine() != "x86_64":
         say(f"the machine is made for x86-64; this is {platform.machine()}")

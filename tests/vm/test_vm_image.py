@@ -132,8 +132,9 @@ readlink /proc/self/ns/mnt >"$VM_OUT/../mounts" && echo built >"$VM_OUT/../hangs
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="mounts as root")
-def test_a_build_that_is_killed_leaves_no_mount_and_no_process(
-    project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGHUP])
+def test_a_build_that_is_ended_leaves_no_mount_and_no_process(
+    project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: signal.Signals
 ) -> None:
     cache, bin_ = tmp_path / "cache", tmp_path / "bin"
     cache.mkdir()
@@ -149,13 +150,14 @@ def test_a_build_that_is_killed_leaves_no_mount_and_no_process(
         words, cwd=project, env={**os.environ, "PYTHONPATH": str(TOP)}, stderr=subprocess.PIPE, text=True
     )
     assert (cache / "hangs").read_text() == "built\n"
-    builder.send_signal(signal.SIGKILL)
-    builder.wait()
+    builder.send_signal(number)
+    killed = number is signal.SIGKILL
+    assert builder.wait() == (-number if killed else 128 + number)
     assert builder.stderr is not None
     builder.stderr.read()
     assert Path("/proc/self/mounts").read_text() == mounts
     assert (cache / "mounts").read_text() != f"{Path('/proc/self/ns/mnt').readlink()}\n"
-    assert list(cache.glob("bookworm-part.*"))
+    assert bool(list(cache.glob("bookworm-part.*"))) == killed, "only one that is killed has no time to tidy up"
     (bin_ / "mmdebstrap").write_text("#!/bin/sh\nexit 0\n")
     image.build(cache, image.Parts(project, BOOKWORM))
     assert not list(cache.glob("bookworm-part.*"))
