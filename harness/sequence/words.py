@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 
 from harness.bgp import as_path
 from harness.bgp import prefixes as nlri
@@ -74,8 +74,7 @@ def _update_title(update: Update, session: Session) -> str:
     return "; ".join(parts) or "without routes"
 
 
-def _names(routes: object, session: Session) -> Iterator[str]:
-    assert isinstance(routes, dict)
+def _names(routes: Mapping[Family, Sequence[bytes]], session: Session) -> Iterator[str]:
     for family, slices in routes.items():
         add_path = family in session.add_path_receive
         for piece in slices:
