@@ -4,7 +4,7 @@ The leaves have one session each, to the speaker in the middle, which passes eve
 10 N² are told. The clock runs from the first fork of a speaker; namespaces and links are built before. Memory and CPU time
 are those of all speakers; what the kernel holds for namespaces and routes is not in it.
 
-    python growth.py N WITHIN      inside a sandbox; prints JSON
+    python growth.py N WITHIN [ROUTES]     inside a sandbox; prints JSON; ROUTES from each leaf, ten where it is not given
 
 A thousand namespaces need more neighbours than the kernel's one table of them takes (``neigh.default.gc_thresh3``, 1,024): each end
 of a link gets the other's as a permanent entry, which does not count against it. File descriptors: one a session in the middle,
@@ -51,9 +51,9 @@ def near(number: int) -> IPv4Address:
     return IPv4Address("10.0.0.0") + 2 * number
 
 
-def prefixes(number: int) -> list[str]:
+def prefixes(number: int, routes: int) -> list[str]:
     """What a leaf originates."""
-    return [f"{IPv4Address('100.64.0.0') + 16 * (ROUTES * number + k)}/28" for k in range(ROUTES)]
+    return [f"{IPv4Address('100.64.0.0') + 16 * (routes * number + k)}/28" for k in range(routes)]
 
 
 def _mac(middle: bool, number: int) -> str:
@@ -80,7 +80,7 @@ def build(leaves: int) -> list[Namespace]:
     return nodes
 
 
-def _configurations(leaves: int) -> list[dict[str, object]]:
+def _configurations(leaves: int, each: int) -> list[dict[str, object]]:
     middle = {
         "asn": _MIDDLE_ASN,
         "router_id": "10.255.255.255",
@@ -100,7 +100,7 @@ def _configurations(leaves: int) -> list[dict[str, object]]:
             {
                 "asn": _FIRST_ASN + number,
                 "router_id": str(near(number) + 1),
-                "networks": [{"prefix": prefix} for prefix in prefixes(number)],
+                "networks": [{"prefix": prefix} for prefix in prefixes(number, each)],
                 "neighbors": [{"name": "middle", "address": str(near(number)), "remote_asn": _MIDDLE_ASN}],
             }
         )
@@ -132,8 +132,8 @@ def _cpu(children: Sequence[Child]) -> float:
     return ticks / _TICK
 
 
-def grow(nodes: int, within: float) -> Size:
-    """One star of ``nodes`` in all. Ends when every kernel has all, or after ``within`` seconds."""
+def grow(nodes: int, within: float, each: int = ROUTES) -> Size:
+    """One star of ``nodes`` in all, with ``each`` routes from each leaf. Ends when every kernel has all, or after ``within`` seconds."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     leaves = nodes - 1
@@ -141,7 +141,7 @@ def grow(nodes: int, within: float) -> Size:
     base = [routes(node) for node in star]
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as name, Zygote.start(_PRELOAD) as zygote:
         folder, wanted = Path(name), []
-        for number, (node, configuration) in enumerate(zip(star, _configurations(leaves), strict=True)):
+        for number, (node, configuration) in enumerate(zip(star, _configurations(leaves, each), strict=True)):
             file = folder / f"{number}.json"
             file.write_text(json.dumps(configuration))
             arguments = ["--config", str(file)]
@@ -151,7 +151,7 @@ def grow(nodes: int, within: float) -> Size:
         began = time.monotonic()
         children = zygote.spawn_all(wanted)
         # A leaf has what the others announce, the middle everything.
-        due = [base[0] + ROUTES * leaves, *(count + ROUTES * (leaves - 1) for count in base[1:])]
+        due = [base[0] + each * leaves, *(count + each * (leaves - 1) for count in base[1:])]
         open_ = list(range(nodes))
         # Asked again and again, one node at a time, for the kernel tells no one its count; a node that is complete is asked no more.
         while open_ and time.monotonic() - began < within:
@@ -170,4 +170,4 @@ def grow(nodes: int, within: float) -> Size:
 
 
 if __name__ == "__main__":
-    print(json.dumps(asdict(grow(int(sys.argv[1]), float(sys.argv[2])))))  # noqa: T201
+    print(json.dumps(asdict(grow(int(sys.argv[1]), float(sys.argv[2]), *map(int, sys.argv[3:])))))  # noqa: T201

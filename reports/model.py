@@ -145,11 +145,15 @@ class Outages:
 
 @dataclass(frozen=True, slots=True)
 class Benchmarks:
-    """The rows of ``bench.json`` that have a rival or a bar: ``{name, unit, ours, rivals: {name: value or None}, bar, ok}``."""
+    """The rows of ``bench.json`` that have a rival or a bar: ``{name, unit, ours, rivals: {name: value or None}, bar, ok}``.
+
+    ``growth``: what was measured of stars of speakers, in words with the unit, and its value for each number of nodes.
+    """
 
     kind: ClassVar[str] = "benchmarks"
     title: str
     rows: tuple[Mapping[str, Any], ...]
+    growth: Mapping[str, Mapping[int, float]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

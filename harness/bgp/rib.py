@@ -23,6 +23,9 @@ from harness.bgp.watcher import Marks
 STRIDE = 512
 """Prefixes between two pauses of a long walk."""
 
+REMEMBERED = 4096
+"""Selections and steps at hand while changes wait."""
+
 Step = tuple[Selection | None, Path | None, Path | None]
 
 
@@ -52,7 +55,8 @@ class Table:
         self._before: dict[bytes, Selection | None] = {}
         self._queue: deque[Change] = deque()
         self._again = False
-        # What was looked up since the queue was last empty.
+        self._reconsidering = 0
+        # What was looked up while there was something in the queue, as far as it is not too much to give back in one piece.
         self._known: dict[tuple[Path, ...], Selection] = {}
         self._steps: dict[Step, Selection | None] = {}
 
@@ -106,7 +110,8 @@ class Table:
                 self._changes(prefix, self.selections.pop(prefix), None)
             return
         befores = list(map(self.selections.pop, prefixes))
-        self._known.update((before.candidates, before) for before in set(befores))
+        for before in set(befores):
+            self._left(before)
         self._before.update(zip(prefixes, befores, strict=True))
         self._wait(befores[0], None, list(prefixes))
 
@@ -140,8 +145,7 @@ class Table:
     def _take_step(self, before: Selection | None, old: Path | None, new: Path | None) -> Selection | None:
         if before is None:
             return None if new is None else self._selection((new,))
-        # Who goes back there finds it.
-        self._known.setdefault(before.candidates, before)
+        self._left(before)
         if new is None and len(before.candidates) == 1 and before.best is old:
             return None
         candidates = [p for p in before.candidates if p is not old]
@@ -159,6 +163,11 @@ class Table:
             selection = self._known[candidates] = select(candidates, self._preferences, self._cost)
         return selection
 
+    def _left(self, before: Selection) -> None:
+        """Who goes back there finds it; but for what may not have been decided anew yet."""
+        if not self._reconsidering:
+            self._known.setdefault(before.candidates, before)
+
     def _forget(self) -> None:
         self._steps.clear()
         self._known.clear()
@@ -174,6 +183,13 @@ class Table:
         A walk: it pauses every STRIDE prefixes. Each such prefix counts as changed, for its kernel route may be.
         """
         self._forget()
+        self._reconsidering += 1
+        try:
+            yield from self._reconsidered(next_hops)
+        finally:
+            self._reconsidering -= 1
+
+    def _reconsidered(self, next_hops: frozenset[bytes] | None) -> Iterator[None]:
         again: dict[Selection, Selection] = {}
         for number, prefix in enumerate(list(self.selections), 1):
             before = self.selections.get(prefix)
@@ -214,6 +230,7 @@ class Table:
         if not queue:
             self._before = {}
             self._again = False
+        if not queue or len(self._known) + len(self._steps) > REMEMBERED:
             self._forget()
         return found
 

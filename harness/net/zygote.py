@@ -94,7 +94,13 @@ class Child:
     _status: int | None = None
 
     def alive(self) -> bool:
-        return self._status is None and not select.select([self.pidfd], [], [], 0)[0]
+        return self._status is None and not self._ends_within(0)
+
+    def _ends_within(self, timeout: float | None) -> bool:
+        # Not select(): in a lab of a thousand nodes descriptors have numbers that it does not take (over 1,023).
+        poll = select.poll()
+        poll.register(self.pidfd, select.POLLIN)
+        return bool(poll.poll(None if timeout is None else timeout * 1000))
 
     def kill(self, number: int = signal.SIGTERM) -> None:
         """Sends a signal, to this process and never to a later one of the same number; nothing when it has ended."""
@@ -105,7 +111,7 @@ class Child:
     def wait(self, timeout: float | None = None) -> int:
         """The exit code. Raises TimeoutError after ``timeout`` seconds."""
         if self._status is None:
-            if not select.select([self.pidfd], [], [], timeout)[0]:
+            if not self._ends_within(timeout):
                 raise TimeoutError(f"{self.name} (process {self.pid}) did not end within {timeout} s")
             self._status = self._zygote.status_of(self.pid)
             os.close(self.pidfd)

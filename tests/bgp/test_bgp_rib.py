@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from harness.bgp import rib as rib_module
 from harness.bgp.decision import Preferences
 from harness.bgp.paths import Kind, Path, Source
 from harness.bgp.prefixes import Family, with_path_id
@@ -222,3 +223,40 @@ def test_rejected_routes_are_kept_and_are_no_candidates() -> None:
     assert set(table.selections) == {PREFIXES[0]}
     rib.announce([PREFIXES[0]], path(rejected="AS path loop"))
     assert table.selections == {}
+
+
+def test_what_goes_and_comes_during_a_reconsideration_is_decided_by_what_is_so_now(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The second prefix is withdrawn and announced again before the walk comes to it."""
+    monkeypatch.setattr(rib_module, "STRIDE", 1)
+    costs: dict[bytes, int | None] = {path(next_hop=hop).next_hop: 0 for hop in HOPS}
+    table = Table(Family.IPV4_UNICAST, Preferences(), lambda hop: costs[hop])
+    rib = AdjRibIn(table, add_path=False)
+    by = source("a")
+    stays, goes = path(by, 65001, next_hop=HOPS[0]), path(by, 65002, next_hop=HOPS[1])
+    rib.announce([PREFIXES[0]], stays)
+    rib.announce([PREFIXES[1]], goes)
+    table.take(10)
+    costs[goes.next_hop] = None
+    walk = table.reconsider(frozenset({goes.next_hop}))
+    next(walk)
+    rib.withdraw([PREFIXES[1]])
+    rib.announce([PREFIXES[1]], goes)
+    for _ in walk:
+        pass
+    assert table.selections[PREFIXES[0]].best is stays
+    assert table.selections[PREFIXES[1]].best is None
+
+
+def test_a_change_is_taken_back_for_many_too() -> None:
+    """A whole table that goes and comes between two looks at it has not changed, however much is remembered."""
+    one = path(source("a"), 65001)
+    table, rib = table_of()
+    rib.announce(PREFIXES, one)
+    assert taken(table, 10) == PREFIXES
+    for _ in rib.drain():
+        pass
+    assert not table.selections
+    rib.announce(PREFIXES, one)
+    assert table.take(10) == []

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import os
+import resource
 import signal
 import socket
 import sys
@@ -134,6 +136,23 @@ def test_a_child_whose_zygote_is_dead_before_its_first_step_does_nothing() -> No
     assert os.read(ended, 1) == b""
     assert not ran.exists()
     own.close()
+
+
+@inside
+def test_a_child_under_a_high_descriptor_is_waited_for() -> None:
+    """A thousand nodes take descriptors over 1,023, which select() refuses."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(2048, hard), hard))
+    try:
+        with Zygote.start() as zygote:
+            child = zygote.spawn(f"{HERE}:wait_for_ever", [], None, "wait", run_directory() / "log")
+            low, child.pidfd = child.pidfd, fcntl.fcntl(child.pidfd, fcntl.F_DUPFD_CLOEXEC, 1500)
+            os.close(low)
+            assert child.alive()
+            child.kill(signal.SIGKILL)
+            assert child.wait(10) == -signal.SIGKILL
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 @inside

@@ -286,6 +286,10 @@ def test_benchmarks_that_lie_beside_the_run_are_in_its_page(tmp_path: Path) -> N
         },
         {"name": "rates", "unit": "1/s", "ours": 300.0, "rivals": {"BIRD": 100.0}, "bar": None, "ok": None},
         {"name": "a part", "unit": "s", "ours": 1.0, "rivals": {}, "bar": None, "ok": None},
+        *(
+            {"name": f"{n:,} speakers, CPU time", "unit": "s", "ours": n / 8, "rivals": {}, "bar": None, "ok": None}
+            for n in (8, 64, 1000)
+        ),
     ]
     assert "Benchmarks beside" not in page.write(folder).read_text()
     (tmp_path / "bench.json").write_text(json.dumps(rows))
@@ -293,4 +297,5 @@ def test_benchmarks_that_lie_beside_the_run_are_in_its_page(tmp_path: Path) -> N
     assert "loads: BIRD 0.5 times; rates: BIRD 3 times" in text
     assert "loads, bar ≤ 1 × BIRD</dt><dd>2 s: missed" in text
     assert "a part" not in text
+    assert "Stars of speakers, CPU time (s): 1 at 8 nodes, 8 at 64 nodes, 125 at 1,000 nodes." in text
     assert (folder.files / "benchmarks-1.svg").exists()
