@@ -134,7 +134,18 @@ class Connection(asyncio.BufferedProtocol):
         return False
 
     def connection_lost(self, exc: Exception | None) -> None:
+        if exc is not None:
+            self._hear_out()
         self._end(_reason(exc) if isinstance(exc, OSError) else "the connection was closed")
+
+    def _hear_out(self) -> None:
+        """A write found the connection reset. What had come before is still to be read: the NOTIFICATION that says why, as a rule, for a
+        neighbour that closes with something of ours unread resets (RFC 1122 4.2.2.13)."""
+        assert self.transport is not None
+        descriptor = self.transport.get_extra_info("socket").fileno()
+        with contextlib.suppress(OSError):
+            while not self._finished and (data := os.read(descriptor, READ)):
+                self._feed(self._name, signals.Received(self._conn, data))
 
     def _end(self, reason: str) -> None:
         if not self._finished:
