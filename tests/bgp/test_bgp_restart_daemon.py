@@ -60,11 +60,11 @@ async def test_kill_9_and_restart_under_traffic_free_of_gaps(rig: Rig, kind: str
     assert {len(route.gateways) for route in before.values()} == {2}
     monitor = Monitor((Group.IPV4_ROUTE,), netns_fd=rig.nodes["m"].fd)
 
+    since = ends["z"].last
     m.child.kill(signal.SIGKILL)
     m.child.wait(5)
     assert bgp_routes(rig.node("m")) == before
-    since = ends["z"].last
-    told = await ends["z"].event("graceful-restart", phase="stale")
+    told = await ends["z"].event("graceful-restart", since, phase="stale")
     assert told["count"] == len(CLIENTS)
     # One block goes while m is away: m must find that out itself.
     for name in "ab":
