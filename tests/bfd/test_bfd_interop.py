@@ -80,7 +80,7 @@ async def test_up_and_down_with_bird(rig: Rig, hop_count: int, addresses: tuple[
         rig.node("sw").transact([rtnl.link_set(cable, up=False)])
         ended = await a.event("notification", since=last, direction="sent")
         assert (ended["code"], ended["subcode"]) == (6, 10)
-        assert ended["time"] - cut_at < 0.2
+        assert ended["time"] - cut_at < 1.0, "the hold timer would have taken 90 s"
 
 
 async def test_keyed_sha1_with_bird(rig: Rig) -> None:
