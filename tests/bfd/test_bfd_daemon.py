@@ -40,7 +40,7 @@ async def rig(tmp_path: Path) -> AsyncIterator[Rig]:
 async def test_a_cut_line_ends_the_session_within_the_detection_time(
     rig: Rig, addresses: tuple[str, str], hop_count: int
 ) -> None:
-    """Three packets of 50 ms missed, with the carrier still there: Cease/10 a detection time after the cut, in which a hold timer would not have noticed."""
+    """Three packets of 50 ms missed, with the carrier still there: Cease/10 long before the hold timer would have noticed."""
     cable = switched(rig, addresses)
     options = {**FAST, "hop_count": hop_count}
     a, b = await speakers(rig, addresses, options, options)
