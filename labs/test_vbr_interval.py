@@ -62,7 +62,7 @@ async def test_news_within_the_interval_leaves_as_one_update_after_it(labs: Labs
     taps = {"vbr": ["circuit1", "circuit2"]}
     async with (
         labs.running(vbr.plan_of(estate)) as lab,
-        capture(lab, taps, matches=((6, 179),), name="interval", blocks=2) as recording,
+        capture(lab, taps, matches=((6, 179),), name="interval", blocks=8) as recording,
     ):
         for number in (1, 2):
             await lab[f"dc{number}"].learned("172.16.0.0/24", within=10)

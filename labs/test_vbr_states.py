@@ -258,7 +258,7 @@ async def started(labs: Labs, profile: Profile) -> AsyncIterator[tuple[Bench, Ca
             {"vbr": [f"circuit{number}" for number in range(1, 9)]},
             matches=((6, 179),),
             name=f"states-{profile}",
-            blocks=2,
+            blocks=8,
         ) as recording,
     ):
         bench = Bench(lab, tuple(ScriptedPeer(lab, number, asn) for number, asn in enumerate(ASNS, 1)))

@@ -120,7 +120,7 @@ async def test_changes_and_what_they_put_on_the_wire(labs: Labs) -> None:
     taps = {"vbr": [f"circuit{number}" for number in (1, 2, 3)]}
     async with (
         labs.running(vbr.plan_of(before)) as lab,
-        capture(lab, taps, matches=((6, 179),), name="changes", blocks=2) as recording,
+        capture(lab, taps, matches=((6, 179),), name="changes", blocks=8) as recording,
     ):
         for number in (1, 2):
             await lab.event(node="vbr", kind="peer.up", peer=vbr.peer_ip(number), within=10)

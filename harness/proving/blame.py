@@ -190,16 +190,15 @@ def _authentication(device: Running, facts: Facts) -> Iterator[Culprit]:
                 device.lines["local-key"], cause, "the device's own text", "Set the connection's pre-shared key"
             )
         return
-    if said := facts.cloud.said(r"constraint check failed|no matching peer config|no alternative config"):
-        if device.identity != "address" and "local-identity" in device.lines:
+    said = facts.cloud.said(r"constraint check failed|no matching peer config|no alternative config")
+    if device.identity != "address" and "local-identity" in device.lines:
+        # Where the cloud calls it is the device that finds nothing: it was asked for by its address.
+        asked = facts.device.said("no matching peer config")
+        if quoted := (said and f"cloud's charon: {said}") or (asked and f"device's charon: {asked}"):
             cause = f"the device names itself by {device.identity.partition(' ')[0]}, the cloud expects its address"
-            yield Culprit(
-                device.lines["local-identity"],
-                cause,
-                f"cloud's charon: {said}",
-                "Write set ikev2 local-identity address",
-            )
+            yield Culprit(device.lines["local-identity"], cause, quoted, "Write set ikev2 local-identity address")
             return
+    if said:
         yield from _public_address(device, said)
         return
     if (said := facts.cloud.said("MAC mismatched")) and "local-key" in device.lines:

@@ -65,6 +65,15 @@ def test_a_reason_leads_to_its_line(facts: Facts, expected: list[int | None]) ->
     assert lines(facts) == expected
 
 
+@pytest.mark.parametrize("end", ["cloud", "device"])
+def test_a_device_that_names_itself_otherwise_is_found_out_by_whichever_end_was_called(end: str) -> None:
+    facts = replace(Facts(), **{end: End(log=("no matching peer config found",))})
+    text = TEXT.replace(" set ikev2 local-identity address\n", " set ikev2 local-identity hostname\n")
+    assert text != TEXT
+    (culprit,) = blame(running(read(text), CLOUD), facts)
+    assert (culprit.line, culprit.said) == (21, f"{end}'s charon: no matching peer config found")
+
+
 def test_a_line_that_stands_elsewhere_is_named_there() -> None:
     moved = TEXT.replace(" group 14\n", "").replace(" prf sha\n", " prf sha\n group 5\n")
     facts = ike("AES_CBC_128/HMAC_SHA1_96/PRF_HMAC_SHA1/MODP_2048", "AES_CBC_128/HMAC_SHA1_96/PRF_HMAC_SHA1/MODP_1536")
