@@ -319,7 +319,9 @@ async def text_to_us(duo: Duo) -> str:
         wanted = {"direction": "received", "code": 6, "subcode": 2, "peer": name}
         told = await duo.lab.event(node="ours", kind="notification", since=asked, within=WITHIN, **wanted)
         if told.data.get("text") != words:
-            raise Lacking(await logged(duo, r'"ErrorCode":6,"ErrorSubcode":2,"Data":\w+|.*dministrative.*'))
+            raise Lacking(
+                await logged(duo, LACKS.get((duo.kind.name, "Shutdown text, they send"), ".*dministrative.*"))
+            )
         return f"read: {words}"
 
 
@@ -424,9 +426,18 @@ async def bfd(duo: Duo) -> str:
 
 
 async def logged(duo: Duo, pattern: str) -> str:
-    """The last line of the daemon's log that has the pattern, else the last of all."""
-    lines: list[str] = await duo.theirs.call("log", count=400)
-    return next((found[0] for line in reversed(lines) if (found := re.search(pattern, line))), lines[-1])
+    """What has the pattern in the last such line of the daemon's log, which may come after its packet; else the last line of all."""
+    lines: list[str] = []
+
+    async def said() -> str | None:
+        nonlocal lines
+        lines = await duo.theirs.call("log", count=400)
+        return next((found[0] for line in reversed(lines) if (found := re.search(pattern, line))), None)
+
+    try:
+        return str(await duo.lab.until(said, within=WITHIN))
+    except NotInTime:
+        return await said() or lines[-1]
 
 
 async def words_on(duo: Duo, exabgp: str, others: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import shutil
 import tempfile
 from collections.abc import AsyncIterator, Iterator
@@ -96,6 +97,20 @@ class End:
         event = found()
         assert event is not None
         return event
+
+    def _are_more_than(self, mark: int) -> bool:
+        return len(self.events) > mark
+
+    async def only_ike(self, within: float = 5.0) -> dict[str, Any]:
+        """The IKE SA once it is alone: after a rekey the old one goes with its DELETE."""
+        async with asyncio.timeout(within):
+            while True:
+                mark = self.mark()
+                found = (await self.call("show.sas"))["ike"]
+                if len(found) == 1:
+                    return dict(found[0])
+                async with self._came:
+                    await self._came.wait_for(functools.partial(self._are_more_than, mark))
 
     async def call(self, method: str, **params: Any) -> Any:
         assert self.client is not None

@@ -101,7 +101,7 @@ async def test_rekeys_asked_for_at_once_come_one_after_the_other(stage: Stage) -
     for end in (stage.cloud, stage.device):
         lines = [entry["line"] for entry in await end.call("log", lines=2000)]
         assert not [line for line in lines if "NO_CHILD_SA" in line or "CHILD_SA not found" in line]
-        (ike,) = (await end.call("show.sas"))["ike"]
+        ike = await end.only_ike()
         assert [child["state"] for child in ike["children"]].count("INSTALLED") == 1
 
 

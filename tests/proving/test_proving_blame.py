@@ -67,7 +67,8 @@ def test_a_reason_leads_to_its_line(facts: Facts, expected: list[int | None]) ->
 
 @pytest.mark.parametrize("end", ["cloud", "device"])
 def test_a_device_that_names_itself_otherwise_is_found_out_by_whichever_end_was_called(end: str) -> None:
-    facts = replace(Facts(), **{end: End(log=("no matching peer config found",))})
+    asked = End(log=("no matching peer config found",))
+    facts = Facts(cloud=asked) if end == "cloud" else Facts(device=asked)
     text = TEXT.replace(" set ikev2 local-identity address\n", " set ikev2 local-identity hostname\n")
     assert text != TEXT
     (culprit,) = blame(running(read(text), CLOUD), facts)
