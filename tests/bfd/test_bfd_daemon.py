@@ -55,11 +55,10 @@ async def test_a_cut_line_ends_the_session_within_the_detection_time(
     cut_at = time.monotonic()
     rig.node("sw").transact([rtnl.link_set(cable, up=False)])
     down = await a.event("bfd", since=last, old="Up", new="Down")
-    ended = await a.event("notification", since=last, direction="sent")
+    ended = await a.event("notification", since=last, direction="sent", code=6, subcode=10)
     assert down["diagnostic"] == "control detection time expired"
-    assert (ended["code"], ended["subcode"]) == (6, 10)
     assert 0.1 < ended["time"] - cut_at < 1.0
-    reason = (await a.event("peer.down"))["reason"]
+    reason = (await a.event("peer.down", since=last))["reason"]
     assert "no packet within the detection time of 150 ms" in reason
 
     rig.node("sw").transact([rtnl.link_set(cable, up=True)])

@@ -118,8 +118,7 @@ async def test_two_speakers_install_each_others_routes_and_take_them_away(rig: R
 
     a.child.kill(signal.SIGTERM)
     assert a.child.wait(5) == 0
-    notified = await b.event("notification", direction="received")
-    assert (notified["code"], notified["subcode"]) == (6, 2)
+    await b.event("notification", direction="received", code=6, subcode=2)
     await b.until(lambda: installed(b, 0))
     assert bgp_routes(rig.node("b")) == {}
     assert rig.node("b").nexthops() == []
@@ -293,8 +292,7 @@ async def test_silence_ends_the_session_after_the_hold_time(rig: Rig) -> None:
     await b.until(lambda: installed(b, 1))
     up = b.last
     a.child.kill(signal.SIGSTOP)
-    told = await b.event("notification", since=up, direction="sent")
-    assert (told["code"], told["subcode"]) == (4, 0)
+    told = await b.event("notification", since=up, direction="sent", code=4, subcode=0)
     down = await b.event("fsm", old="Established", new="Idle")
     assert down["event"] == "HOLD_TIMER_EXPIRES"
     await b.until(lambda: installed(b, 0))
@@ -337,15 +335,13 @@ async def test_neighbours_come_and_go_at_run_time(rig: Rig) -> None:
     a, b = await pair(rig)
     await b.until(lambda: installed(b, 1))
     await a.call("neighbor.delete", name="b")
-    told = await b.event("notification", direction="received")
-    assert (told["code"], told["subcode"]) == (6, 3)
+    await b.event("notification", direction="received", code=6, subcode=3)
     assert (await a.call("show.summary"))["neighbors"] == []
     before = b.last
     await a.call("neighbor.add", name="b again", address="10.0.0.2", remote_asn=65002)
     await b.event("peer.up", since=before)
     await a.call("neighbor.shutdown", name="b again", text="maintenance")
-    told = await b.event("notification", since=before, direction="received")
-    assert told["text"] == "maintenance"
+    await b.event("notification", since=before, direction="received", text="maintenance")
 
 
 @pytest.mark.spec("ECMP-12", "ECMP-18")
