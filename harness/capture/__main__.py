@@ -21,6 +21,7 @@ async def record(tap: Tap, file: Path) -> dict[str, int]:
         loop.add_signal_handler(number, ended.set)
     with file.open("wb") as out:
         recorder = Recorder(out, [tap])
+        out.flush()  # a capture that is killed is a readable file, packets or none
         recorder.attach(loop)
         sys.stderr.write(f"capturing on {tap.name} into {file}; Ctrl-C ends it\n")
         await ended.wait()

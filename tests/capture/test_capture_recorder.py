@@ -130,3 +130,19 @@ def test_recorder_process(pair: tuple[Namespace, Namespace], tmp_path: Path) -> 
         process.kill()
         process.wait()
     assert [p.comment for p in packets(file.open("rb"))] == [""] * 6 + ["cut", ""]
+
+
+def test_a_capture_that_is_killed_before_its_first_packet_is_a_readable_file(
+    pair: tuple[Namespace, Namespace], tmp_path: Path
+) -> None:
+    file = tmp_path / "x.pcapng"
+    process = pair[0].popen(
+        [sys.executable, "-m", "harness.capture", "a", "b", str(file)], stderr=subprocess.PIPE, text=True
+    )
+    assert process.stderr is not None
+    assert "capturing on a:b" in process.stderr.readline()
+    process.kill()
+    process.communicate()
+    with file.open("rb") as capture:
+        assert list(read(capture)) == []
+    assert file.stat().st_size > 0
