@@ -17,7 +17,6 @@ import asyncio
 import contextlib
 import dataclasses
 import logging
-import re
 import signal
 import time
 from collections.abc import Callable, Coroutine, Sequence
@@ -27,12 +26,13 @@ from typing import Any
 
 from harness.control import ControlServer, EventLog
 from harness.ipsec import strongswan
-from harness.ipsec.accounts import Accounts, ChildSa, child_sa, ike_sas
+from harness.ipsec.accounts import Accounts, ChildSa, IkeSa, child_sa, ike_sas
 from harness.ipsec.charon import Charon, CharonError
 from harness.ipsec.doorway import Doorway
 from harness.ipsec.line import Line
 from harness.ipsec.negotiator import Negotiator
 from harness.ipsec.reasons import Reason, charon_ended, interface_refused, reason_in, unexplained
+from harness.ipsec.rekeying import Rekeying
 from harness.ipsec.settings import Settings
 from harness.ipsec.status import State, Status
 from harness.ipsec.strongswan import DataPlane
@@ -45,9 +45,7 @@ log = logging.getLogger(__name__)
 _EVENTS = ("ike-updown", "child-updown", "ike-rekey", "child-rekey")
 _OLD_SA_LINGERS = 4.0  # of the 5 s that charon keeps a rekeyed SA for late packets, which are counted then
 _TERMINATE_WITHIN = 1.0  # seconds for the peer to answer a DELETE; then the SA is dropped without it
-_CONCLUDED_WITHIN = 5.0  # seconds for a rekey under way to be concluded before the next is asked for
-_CONCLUDED = re.compile(r"CHILD_SA closed|IKE_SA deleted")  # charon's log: the exchange that ends a rekey is over
-_LOOK_AGAIN = 0.02  # seconds from that line until the SA has left charon's lists, of which nothing tells
+_LOOK_AGAIN = 0.02  # seconds until SAs that are being replaced may be settled, of which nothing tells
 
 
 class Agent:
@@ -78,7 +76,7 @@ class Agent:
         self._heard_at = 0.0
         self._heard_events = 0
         self._look = asyncio.Event()
-        self._concluded = asyncio.Event()
+        self._rekeying = Rekeying(self.tunnel.name, self._listed, lambda: bool(self._carrying))
         self._finished = asyncio.Event()
         self._life = asyncio.Lock()  # held while charon is started or ended
         self._stopping = False
@@ -229,8 +227,7 @@ class Agent:
     # -- what charon tells ----------------------------------------------------------------------------------------------
 
     def _log_line(self, at: float, line: str) -> None:
-        if _CONCLUDED.search(line):
-            self._concluded.set()
+        self._rekeying.heard(line)
         if self._trap is not None:
             self._trap.heard(line)
         reason = reason_in(line)
@@ -364,6 +361,10 @@ class Agent:
         assert self._vici is not None
         self.accounts.listed(ike_sas(await self._vici.stream("list-sas", "list-sa")))
         return self.accounts.carrying()
+
+    async def _listed(self) -> Sequence[IkeSa]:
+        await self._list()
+        return self.accounts.sas
 
     async def _list_if_running(self) -> None:
         """With no charon, or one on its way out, what was known last stands."""
@@ -547,32 +548,9 @@ class Agent:
         return self.show_status()
 
     async def rekey(self, what: str = "child") -> dict[str, Any]:
-        """Rekeys the CHILD_SA, or with ``what="ike"`` the IKE_SA, as soon as no other rekey is under way.
-
-        A rekey is over when the DELETE of the old SA is answered, which is after its event. One that begins before that meets a
-        peer that still has, or no longer has, the SA it names: the peer answers CHILD_SA_NOT_FOUND (RFC 7296 2.25), the SA is closed
-        and made anew, and what is sent in between is lost.
-        """
-        if what not in ("child", "ike"):
-            raise ValueError(f'rekey {what!r}: give "child" or "ike"')
+        """Rekeys the CHILD_SA, or with ``what="ike"`` the IKE_SA, as soon as no other rekey is under way: see ``Rekeying``."""
         vici = self._require_charon()
-        await self._concluded_rekeys()
-        return await vici.request("rekey", {what: self.tunnel.name})
-
-    async def _concluded_rekeys(self) -> None:
-        """Returns when no SA is being replaced. Raises ValueError when one still is after ``_CONCLUDED_WITHIN`` seconds."""
-        try:
-            async with asyncio.timeout(_CONCLUDED_WITHIN):
-                while True:
-                    self._concluded.clear()
-                    await self._list()
-                    if not any(sa.changing for sa in self.accounts.sas):
-                        return
-                    with contextlib.suppress(TimeoutError):
-                        async with asyncio.timeout(_LOOK_AGAIN):
-                            await self._concluded.wait()
-        except TimeoutError:
-            raise ValueError(f"tunnel {self.tunnel.name}: a rekey is under way; try again when it is over") from None
+        return await self._rekeying.ask(lambda kind: vici.request("rekey", {kind: self.tunnel.name}), what)
 
     async def restart(self) -> dict[str, Any]:
         """Ends charon, if it runs, and starts it anew."""

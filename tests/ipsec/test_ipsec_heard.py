@@ -11,7 +11,7 @@ from harness.ipsec.agent import Agent
 from harness.ipsec.settings import Settings
 from harness.ipsec.strongswan import DataPlane
 from tests.ipsec.ends import CLOUD, tunnel
-from tests.ipsec.test_ipsec_accounts import child
+from tests.ipsec.sas import child
 
 
 class Line:
