@@ -95,6 +95,23 @@ def _plan_of_document(name: str, document: Any) -> Plan:
     return plan
 
 
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        from harness import version
+
+        typer.echo(version.described("vbrlab"))
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    _version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="show the version and exit")
+    ] = False,
+) -> None:
+    pass
+
+
 @app.command("list")
 def list_scenarios(as_json: Json = False) -> None:
     """The scenarios that can be brought up."""
@@ -293,9 +310,8 @@ def up(
         _force(dataplane)
     if name not in topologies.SCENARIOS:
         _up_document(name, speaker or [], seed=seed, check=check, as_json=as_json, device=device)
-    scenario = _scenario(name)
-    chosen = _devices(scenario, device) if device else ()
-    wanted = _speakers(scenario.plan(), speaker) if speaker else ()
+    chosen = _devices(_scenario(name), device) if device else ()
+    wanted = _speakers(_scenario(name).plan(), speaker) if speaker else ()
     if not sandbox.inside():
         _enter_sandbox(name)
     from harness.up import up as bring_up

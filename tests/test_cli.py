@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from importlib import metadata
 from pathlib import Path
 
 import pytest
+import typer
 from typer.testing import CliRunner
 
+from harness.bgp.cli import app as bgp_app
 from harness.cli import app
 
 GROUPS = ((), ("chart",), ("vbr",), ("vbr", "group"), ("vbr", "peer"), ("vbr", "network"), ("vbr", "ecr"))
@@ -26,3 +29,10 @@ def test_a_drawing_that_cannot_be_written_is_named(tmp_path: Path) -> None:
         1,
         f"vbrlab: {tmp_path}/none/vbr.svg cannot be written: No such file or directory\n",
     )
+
+
+@pytest.mark.parametrize(("name", "command"), [("vbrlab", app), ("vbrlab-bgp", bgp_app)])
+def test_a_command_tells_its_version(name: str, command: typer.Typer) -> None:
+    done = CliRunner().invoke(command, ["--version"])
+    assert done.exit_code == 0
+    assert done.output.startswith(f"{name} {metadata.version('vbrlab')} (Python 3.")

@@ -26,13 +26,14 @@ NETLINK = tuple(
     for leaf in ("rtnl", "background", "requests", "route_encoder", "records", "monitor", "echo_filter", "fib")
 )
 MININET = tuple(f"harness.net.{door}" for door in ("mininet", "mn_command", "plan_topo"))
-SPEAKER_MAY = ("harness.control", *NETLINK)
+SPEAKER_MAY = ("harness.control", "harness.version", *NETLINK)
 
 MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "harness.impairment": (),
     "harness.plan": ("harness.impairment",),
     "harness.control": (),
     "harness.patience": (),
+    "harness.version": (),
     "harness.stream": ("harness.patience",),
     "harness.tables": (),
     "harness.cloud": ("harness.plan", "harness.impairment"),

@@ -59,12 +59,23 @@ class PolicyDirection(StrEnum):
     EXPORT = "export"
 
 
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        from harness import version
+
+        typer.echo(version.described("vbrlab-bgp"))
+        raise typer.Exit
+
+
 @app.callback()
 def main_options(
     context: typer.Context,
     socket: Annotated[
         Path | None, typer.Option("--socket", "-S", envvar="VBRLAB_BGP_SOCKET", help="Control socket of the speaker.")
     ] = None,
+    _version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
 ) -> None:
     context.obj = socket
 

@@ -166,6 +166,11 @@ async def run(
 def main(argv: Sequence[str] | None = None) -> int:
     """The command. ``argv`` without the program's name; None: this process's own. Returns the exit status."""
     arguments = _parse(argv)
+    if arguments.version:
+        from harness import version
+
+        sys.stdout.write(version.described("vbrlab-bgpd") + "\n")
+        return 0
     if arguments.schema:
         signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # a reader such as head may have had enough
         json.dump(schema(), sys.stdout, indent=2)
@@ -206,6 +211,7 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--control", type=Path, metavar="SOCKET", help="serve vbrlab-bgp on this Unix socket")
     parser.add_argument("--schema", action="store_true", help="print the configuration's JSON schema and exit")
     parser.add_argument("--check", action="store_true", help="check the configuration and exit")
+    parser.add_argument("--version", action="store_true", help="show the version and exit")
     return parser.parse_args(argv)
 
 
