@@ -5,6 +5,7 @@ Nothing is installed and no network is used. That the real set-up works on a bar
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -274,19 +275,74 @@ def test_bench_goes_on_without_rivals_that_cannot_be_installed(folder: Folder) -
     ]
 
 
+class Ci:
+    """`.ci/run` with a `./run` that fails as told, and writes down what failed as pytest does."""
+
+    FIRST = ("run [tests] [--junitxml=reports/out/tests.xml]", "run [labs] [--junitxml=reports/out/labs.xml]")
+
+    def __init__(self, folder: Folder) -> None:
+        self.folder = folder
+        (folder.top / ".ci").mkdir()
+        shutil.copy(TOP / ".ci/run", folder.top / ".ci/run")
+
+    def run(self, script: str) -> subprocess.CompletedProcess[str]:
+        self.folder.stand_in(self.folder.top / "run", script)
+        return self.folder.call("bash", str(self.folder.top / ".ci/run"), cwd=Path("/"), CI="true")
+
+    @staticmethod
+    def failing(command: str, *names: str, again: bool) -> str:
+        cache = "reports/out/.pytest_cache/v/cache"
+        failed = json.dumps(dict.fromkeys(names, True))
+        repeated = "exit 1" if again else "exit 0"
+        return (
+            f'[ "$1" = {command} ] || exit 0; [[ " $* " != *" --last-failed "* ]] || {repeated}\n'
+            f"mkdir -p {cache}; echo '{failed}' >{cache}/lastfailed; exit 1"
+        )
+
+    @staticmethod
+    def once_more(command: str) -> str:
+        return f"run [{command}] [--junitxml=reports/out/{command}-again.xml] [--last-failed] [--last-failed-no-failures=none] [-n0]"
+
+
+@pytest.fixture
+def ci(folder: Folder) -> Ci:
+    return Ci(folder)
+
+
 @pytest.mark.parametrize(("tests", "labs", "status"), [(0, 0, 0), (3, 0, 1), (0, 4, 1)])
-def test_ci_runs_both_and_fails_if_either_does(folder: Folder, tests: int, labs: int, status: int) -> None:
-    (folder.top / ".ci").mkdir()
-    shutil.copy(TOP / ".ci/run", folder.top / ".ci/run")
-    folder.stand_in(folder.top / "run", f'[ "$1" = tests ] && exit {tests}; exit {labs}')
-    done = folder.call("bash", str(folder.top / ".ci/run"), cwd=Path("/"), CI="true")
+def test_ci_runs_both_and_fails_if_either_does(ci: Ci, tests: int, labs: int, status: int) -> None:
+    """No test is named as failed here: a command that ended otherwise (ruff, mypy, the time limit) is not tried again."""
+    done = ci.run(f'[ "$1" = tests ] && exit {tests}; exit {labs}')
     assert done.returncode == status
-    assert folder.calls() == [
-        "run [tests] [--junitxml=reports/out/tests.xml]",
-        "run [labs] [--junitxml=reports/out/labs.xml]",
-    ]
+    assert ci.folder.calls() == list(Ci.FIRST)
     assert "+ ./run tests" in done.stdout
     assert "+ ./run labs" in done.stdout
+
+
+@pytest.mark.parametrize("command", ["tests", "labs"])
+@pytest.mark.parametrize("again", [False, True])
+def test_ci_tries_a_few_that_failed_once_more_and_names_them(ci: Ci, command: str, again: bool) -> None:
+    done = ci.run(Ci.failing(command, f"{command}/test_a.py::one", "elsewhere/test_b.py::two", again=again))
+    calls = list(Ci.FIRST)
+    calls.insert(calls.index(f"run [{command}] [--junitxml=reports/out/{command}.xml]") + 1, Ci.once_more(command))
+    assert ci.folder.calls() == calls
+    assert done.returncode == (1 if again else 0)
+    named = f"failed at first and passed alone: 1\n  {command}/test_a.py::one\n"
+    assert done.stdout.endswith(named) is not again
+
+
+def test_ci_does_not_try_many_again(ci: Ci) -> None:
+    done = ci.run(Ci.failing("tests", *(f"tests/test_a.py::test{number}" for number in range(4)), again=False))
+    assert done.returncode == 1
+    assert ci.folder.calls() == list(Ci.FIRST)
+
+
+def test_ci_does_not_believe_what_an_earlier_run_wrote_down(ci: Ci) -> None:
+    cache = ci.folder.top / "reports/out/.pytest_cache/v/cache"
+    cache.mkdir(parents=True)
+    (cache / "lastfailed").write_text('{"tests/test_a.py::one": true}')
+    assert ci.run("exit 1").returncode == 1
+    assert ci.folder.calls() == list(Ci.FIRST)
 
 
 @pytest.mark.skipif(shutil.which("vagrant") is None, reason="vagrant is not installed")
