@@ -19,7 +19,7 @@ import socket
 import struct
 import sys
 import threading
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -35,6 +35,7 @@ _NAMESPACES = {
     "pid": supervisor.CLONE_NEWPID,
 }
 _HANDED_ON = ("VBRLAB_SANDBOX", "VBRLAB_RUN", "TMPDIR")
+_OF_TERMINALS = (signal.SIGINT, signal.SIGQUIT)
 _ANSWER_WITHIN = 5.0
 _MESSAGE = 1 << 16
 
@@ -209,7 +210,8 @@ def join(name: str, node: str | None, argv: Sequence[str], *, env: Mapping[str, 
     """Runs ``argv`` in ``node`` of the running lab ``name`` (None: beside the lab's own process) and returns its exit code.
 
     The command has this process's terminal, files and working directory, and the lab's PID namespace: when the lab ends, it ends
-    (137). Raises JoinError before anything is started.
+    (137). What other processes tell this one (SIGTERM, SIGHUP, SIGINT, SIGQUIT) goes on to it; Ctrl-C reaches it by itself. Raises
+    JoinError before anything is started.
     """
     lab = find(name)
     answer, fds = ask(lab, {"op": "enter", "node": node})
@@ -222,13 +224,37 @@ def join(name: str, node: str | None, argv: Sequence[str], *, env: Mapping[str, 
     os.close(parent_alive)
     for fd in fds:
         os.close(fd)
-    ignored = {one: signal.signal(one, signal.SIG_IGN) for one in (signal.SIGINT, signal.SIGQUIT)}
     try:
-        return supervisor.exit_code(os.waitpid(child, 0)[1])
+        with _passing_on(child):
+            return supervisor.exit_code(os.waitpid(child, 0)[1])
     finally:
-        for one, handler in ignored.items():
-            signal.signal(one, handler)
         os.close(held)
+
+
+@contextlib.contextmanager
+def _passing_on(child: int) -> Iterator[None]:
+    """Meanwhile signals go to ``child`` instead of this process; those of its terminal reach both, and are for ``child`` alone."""
+
+    def tell(number: int, _frame: object) -> None:
+        if number not in _OF_TERMINALS or not _at_terminal():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(child, number)
+
+    before = {one: signal.signal(one, tell) for one in (signal.SIGTERM, signal.SIGHUP, *_OF_TERMINALS)}
+    try:
+        yield
+    finally:
+        for one, handler in before.items():
+            signal.signal(one, handler)
+
+
+def _at_terminal() -> bool:
+    """Is this process in the foreground of a terminal, so that Ctrl-C goes to it and to all it has started?"""
+    try:
+        with open("/dev/tty", "rb", buffering=0) as terminal:
+            return os.tcgetpgrp(terminal.fileno()) == os.getpgrp()
+    except OSError:
+        return False
 
 
 def _end_with_visitor(alive: int) -> None:
@@ -253,18 +279,18 @@ def _enter(
         if "user" in namespaces:
             os.setresgid(0, 0, 0)
             os.setresuid(0, 0, 0)
+        signals = supervisor.Signals()
         command = os.fork()
         if command == 0:
             _end_with_visitor(parent_alive)
             os.close(parent_alive)
+            signal.pthread_sigmask(signal.SIG_SETMASK, signals.before)
             with contextlib.suppress(OSError):
                 os.chdir(directory)
             for one in (signal.SIGINT, signal.SIGQUIT, signal.SIGPIPE, signal.SIGXFSZ):
                 signal.signal(one, signal.SIG_DFL)
             os.execvpe(argv[0], list(argv), environment)
-        for one in (signal.SIGINT, signal.SIGQUIT):
-            signal.signal(one, signal.SIG_IGN)
-        os._exit(supervisor.exit_code(os.waitpid(command, 0)[1]))
+        os._exit(supervisor.exit_code(signals.wait_for(command, reap_all=False)))
     except FileNotFoundError as error:
         _fail(f"{argv[0]}: {error.strerror}", supervisor.NOT_FOUND)
     except (OSError, NamespaceError) as error:

@@ -418,6 +418,25 @@ class TestDoor:
                     os.close(pidfd)
                 assert holders(running.inodes) == {}
 
+    @pytest.mark.parametrize("told", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+    def test_what_a_process_tells_the_visitor_reaches_its_command(self, told: signal.Signals) -> None:
+        """As `timeout` and service managers do: the command ends in its own way, and the visitor with its status."""
+        code = visiting("doors", f"trap 'kill $!; exit 5' {told.name[3:]}; sleep 1000 & echo in; wait")
+        with (
+            lab("doors"),
+            subprocess.Popen(
+                [sys.executable, "-c", code],
+                env=environment(),
+                stdout=subprocess.PIPE,
+                text=True,
+                start_new_session=True,
+            ) as visitor,
+        ):
+            assert visitor.stdout is not None
+            assert visitor.stdout.readline() == "in\n"
+            visitor.send_signal(told)
+            assert visitor.wait(WITHIN) == 5
+
     def test_a_killed_visitor_leaves_no_command(self) -> None:
         code = visiting("doors", "echo in; exec sleep 1000")
         with lab("doors") as running:
