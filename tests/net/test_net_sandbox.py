@@ -367,10 +367,14 @@ def visiting(name: str, script: str) -> str:
     return f"import sys; from harness.net import sandbox; sys.exit(sandbox.join({name!r}, 'gw1', ['sh', '-c', {script!r}]))"
 
 
+DOORS = f"doors{os.getpid()}"
+"""A lab's name is seen on the whole machine, where other runs of these tests may have theirs."""
+
+
 class TestDoor:
     def test_a_command_in_a_node(self, capfd: pytest.CaptureFixture[str]) -> None:
-        with lab("doors") as running:
-            assert sandbox.join("doors", "gw1", ["sh", "-c", "readlink /proc/self/ns/net; exit 3"]) == 3
+        with lab(DOORS) as running:
+            assert sandbox.join(DOORS, "gw1", ["sh", "-c", "readlink /proc/self/ns/net; exit 3"]) == 3
             inode = int(capfd.readouterr().out.strip()[5:-1])
             assert inode in running.inodes
             assert (
@@ -379,29 +383,29 @@ class TestDoor:
             said, *_links, directory = capfd.readouterr().out.split()
             assert said.endswith(f":{running.lab_id}")
             assert directory == str(Path.cwd())
-            assert sandbox.join("doors", None, ["sh", "-c", "kill -9 $$"]) == 137
-            assert sandbox.join("doors", "gw1", ["no-such-program"]) == 127
+            assert sandbox.join(DOORS, None, ["sh", "-c", "kill -9 $$"]) == 137
+            assert sandbox.join(DOORS, "gw1", ["no-such-program"]) == 127
 
     def test_who_may_not_enter_is_told_why(self) -> None:
-        with lab("doors"):
+        with lab(DOORS):
             with pytest.raises(JoinError, match="no node 'gw9'; there are gw1, gw2"):
-                sandbox.join("doors", "gw9", ["true"])
-            with pytest.raises(JoinError, match=r"no lab 'windows' is running; there are .*doors-\d+"):
+                sandbox.join(DOORS, "gw9", ["true"])
+            with pytest.raises(JoinError, match=rf"no lab 'windows' is running; there are .*{DOORS}-\d+"):
                 sandbox.join("windows", "gw1", ["true"])
             with (
-                lab("doors"),
-                pytest.raises(JoinError, match=r"lab 'doors' runs 2 times; say which: doors-\d+, doors-\d+"),
+                lab(DOORS),
+                pytest.raises(JoinError, match=rf"lab '{DOORS}' runs 2 times; say which: {DOORS}-\d+, {DOORS}-\d+"),
             ):
-                sandbox.find("doors")
-            answer, _ = door.ask(sandbox.find("doors"), {"op": "nodes"})
+                sandbox.find(DOORS)
+            answer, _ = door.ask(sandbox.find(DOORS), {"op": "nodes"})
             assert answer == {"nodes": ["gw1", "gw2"]}
             with pytest.raises(JoinError, match="unknown operation 'dance'"):
-                door.ask(sandbox.find("doors"), {"op": "dance"})
+                door.ask(sandbox.find(DOORS), {"op": "dance"})
 
     def test_a_killed_lab_takes_its_visitors_along(self) -> None:
-        code = visiting("doors", "echo in; exec sleep 1000")
+        code = visiting(DOORS, "echo in; exec sleep 1000")
         with (
-            lab("doors") as running,
+            lab(DOORS) as running,
             subprocess.Popen(
                 [sys.executable, "-c", code], env=environment(), stdout=subprocess.PIPE, text=True
             ) as visitor,
@@ -421,9 +425,9 @@ class TestDoor:
     @pytest.mark.parametrize("told", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
     def test_what_a_process_tells_the_visitor_reaches_its_command(self, told: signal.Signals) -> None:
         """As `timeout` and service managers do: the command ends in its own way, and the visitor with its status."""
-        code = visiting("doors", f"trap 'kill $!; exit 5' {told.name[3:]}; sleep 1000 & echo in; wait")
+        code = visiting(DOORS, f"trap 'kill $!; exit 5' {told.name[3:]}; sleep 1000 & echo in; wait")
         with (
-            lab("doors"),
+            lab(DOORS),
             subprocess.Popen(
                 [sys.executable, "-c", code],
                 env=environment(),
@@ -438,8 +442,8 @@ class TestDoor:
             assert visitor.wait(WITHIN) == 5
 
     def test_a_killed_visitor_leaves_no_command(self) -> None:
-        code = visiting("doors", "echo in; exec sleep 1000")
-        with lab("doors") as running:
+        code = visiting(DOORS, "echo in; exec sleep 1000")
+        with lab(DOORS) as running:
             before = set(holders(running.inodes))
             with subprocess.Popen(
                 [sys.executable, "-c", code], env=environment(), stdout=subprocess.PIPE, text=True
