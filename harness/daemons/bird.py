@@ -8,6 +8,7 @@ reads it, mode 0600.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import re
 import signal
@@ -16,9 +17,10 @@ from pathlib import Path
 from typing import Any
 
 from harness.bgp.config import Neighbor, SpeakerConfig
-from harness.control import named
+from harness.control import EventLog, named
 from harness.daemons import bird_config
 from harness.daemons.driver import ESTABLISHED, Driver, NotOffered, Row, in_order, path_row
+from harness.daemons.kinds import Kind
 from harness.daemons.policies import bird_name
 from harness.daemons.program import ProgramError, dialled
 
@@ -80,6 +82,12 @@ class Bird(Driver):
 
     title = "BIRD"
 
+    def __init__(self, kind: Kind, config: SpeakerConfig, folder: Path, events: EventLog) -> None:
+        super().__init__(kind, config, folder, events)
+        self._ready = False
+        self._nudge: asyncio.Task[None] | None = None
+        self._again = False
+
     async def start(self) -> None:
         self._socket = self.folder / "bird.ctl"
         self._file = self.folder / "bird.conf"
@@ -93,6 +101,7 @@ class Bird(Driver):
             opening = asyncio.create_task(Console.open(self._socket))
             await program.until(opening, _READY_WITHIN)
             self._console = opening.result()
+            self._ready = True
 
     def _configuration(self, config: SpeakerConfig) -> _Handed:
         return _Handed(self._file, bird_config.whole(config))
@@ -130,7 +139,23 @@ class Bird(Driver):
                 # While a session stands, only its own end counts: the rest is a second connection's (RFC 4271 6.8).
                 if self.states.get(neighbor.name) != ESTABLISHED or words.startswith(_ENDS):
                     self.moved(neighbor.name, state, words)
+                    if state == ESTABLISHED:
+                        self._wake()
                 return
+        if words == "Got UPDATE":
+            self._wake()
+
+    def _wake(self) -> None:
+        """Asks for anything: BIRD 2.0.12 may leave an UPDATE unsent until something comes by one of its sockets, up to 3 s."""
+        self._again = True
+        if self._ready and (self._nudge is None or self._nudge.done()):
+            self._nudge = asyncio.create_task(self._ask_for_anything())
+
+    async def _ask_for_anything(self) -> None:
+        with contextlib.suppress(ProgramError, OSError):
+            while self._again:
+                self._again = False
+                await self._console.ask("show status")
 
     async def routes(self, table: str, peer: Neighbor | None) -> list[Row]:
         if table == "in" and peer is None:
