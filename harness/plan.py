@@ -11,6 +11,7 @@ checked for syntax when the plan is made; times are seconds.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import ipaddress
 import json
 import types
@@ -449,6 +450,12 @@ def diff(old: Plan, new: Plan) -> list[Change]:
     return gone[::-1] + changed
 
 
+@functools.cache
+def _hints(kind: type) -> dict[str, Any]:
+    """Once for each class and not for each object: the annotations are text that has to be evaluated."""
+    return typing.get_type_hints(kind)
+
+
 def _revive(kind: Any, value: Any, where: str) -> Any:
     """Rebuilds dataclasses, tuples and enums from plain JSON values by the annotations."""
     origin, arguments = typing.get_origin(kind), typing.get_args(kind)
@@ -467,7 +474,7 @@ def _revive(kind: Any, value: Any, where: str) -> Any:
     if dataclasses.is_dataclass(kind) and isinstance(kind, type):
         if not isinstance(value, dict):
             raise PlanError(f"{where}: expected an object, found {value!r}")
-        hints = typing.get_type_hints(kind)
+        hints = _hints(kind)
         if unknown := sorted(set(value) - set(hints)):
             raise PlanError(f"{where}: unknown field {unknown[0]!r}; known are {', '.join(hints)}")
         return kind(**{name: _revive(hints[name], item, f"{where}.{name}") for name, item in value.items()})

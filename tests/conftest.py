@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import os
 import signal
 from collections.abc import Generator
 from typing import Any
@@ -28,6 +30,19 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         from harness.turns import marked_last
 
         marked_last(items, MARK)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """What only computes gives way to what runs beside it by the clock: the last worker, which begins with the marked ones."""
+    worker = getattr(config, "workerinput", None)
+    if worker is not None and worker["workerid"] != f"gw{worker['workercount'] - 1}":
+        os.nice(5)
+
+
+def pytest_collection_finish() -> None:
+    """The thousands of tests, and all that they imported, stay to the end: no collection need look at them again."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)  # around pytest-timeout's: what waits for its turn has not begun

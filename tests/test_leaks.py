@@ -120,26 +120,32 @@ class Running:
         return {number for number in held - own if number is not None}
 
 
-def started(process: Path) -> int:
-    """When a process began, in clock ticks since boot."""
-    return int((process / "stat").read_text().rpartition(")")[2].split()[19])
+def state(process: Path) -> tuple[str, int]:
+    """The letter for what a process does, and when it began, in clock ticks since boot."""
+    fields = (process / "stat").read_text().rpartition(")")[2].split()
+    return fields[0], int(fields[19])
 
 
 def now() -> int:
-    """The kernel's clock in the ticks of :func:`started`."""
+    """The kernel's clock in the ticks of :func:`state`."""
     return int(time.clock_gettime(time.CLOCK_BOOTTIME) * os.sysconf("SC_CLK_TCK"))
 
 
 def holders(namespaces: set[int], begun: range) -> list[str]:
     """The processes of the run's time that are in one of these namespaces or hold one open.
 
-    Earlier and later ones have nothing to do with it: the kernel gives inode numbers again.
+    Earlier and later ones have nothing to do with it: the kernel gives inode numbers again. Neither have zombies: when PID 1 is one, all
+    else in its namespace is gone, and how soon the host's init asks for its orphans is the host's affair (in some containers seconds).
     """
     found = []
     for path in processes():
+        with contextlib.suppress(OSError):
+            letter, since = state(path)
+            if letter in "ZX" or since not in begun:
+                continue
         for link in (*path.glob("ns/*"), *path.glob("fd/*")):
             with contextlib.suppress(OSError):
-                if NAMESPACE.match(str(link.readlink())) and inode(link) in namespaces and started(path) in begun:
+                if NAMESPACE.match(str(link.readlink())) and inode(link) in namespaces:
                     found.append(f"{path.name} {(path / 'comm').read_text().strip()} {link.name}")
     return found
 

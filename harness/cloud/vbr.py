@@ -7,10 +7,11 @@ is a function here; what the document forbids is in ``harness.cloud.vbr_rules``,
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from enum import StrEnum
-from ipaddress import ip_address, ip_interface
+from ipaddress import IPv4Address, IPv6Address, ip_address, ip_interface
 from typing import Literal
 
 from harness.cloud.alerts import Alerting
@@ -225,11 +226,17 @@ def bfd_hop_count(peer: BgpPeer) -> int | None:
     return DEFAULT_BFD_HOP_COUNT if peer.bfd_hop_count is None else peer.bfd_hop_count
 
 
+@functools.lru_cache(maxsize=1024)
+def _host(interface: str) -> IPv4Address | IPv6Address:
+    """The address of an interface; the rules ask for each of a circuit's again and again."""
+    return ip_interface(interface).ip
+
+
 def circuit_of(estate: VbrEstate, vbr: str, ip: str) -> Circuit | None:
     """The circuit attached to the VBR whose customer end has this address."""
     wanted = ip_address(ip)
     for circuit in estate.circuits:
-        if circuit.vbr == vbr and any(ip_interface(customer).ip == wanted for _, customer in circuit.pairs()):
+        if circuit.vbr == vbr and any(_host(customer) == wanted for _, customer in circuit.pairs()):
             return circuit
     return None
 
