@@ -1,4 +1,7 @@
-"""Tests two at a time (``-n 2``): what runs real processes in namespaces one after the other, beside it what only computes."""
+"""Tests two at a time (``-n 2``): what runs real processes in namespaces one after the other, beside it what only computes.
+
+In between stands what is marked ``beside``: real processes that need no lock, for the worker that is done first.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +14,7 @@ from typing import Any
 import pytest
 
 MARK = "root"
+BESIDE = "beside"
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # A shell ignores it for what it runs in the background, and so would all that the tests start and interrupt.
@@ -29,6 +33,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if hasattr(config, "workerinput"):
         from harness.turns import marked_last
 
+        items.sort(key=lambda item: item.get_closest_marker(BESIDE) is None)
         marked_last(items, MARK)
 
 
@@ -47,7 +52,7 @@ def pytest_collection_finish() -> None:
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)  # around pytest-timeout's: what waits for its turn has not begun
 def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
-    if not hasattr(item.config, "workerinput") or item.config.cache is None:
+    if not hasattr(item.config, "workerinput") or item.config.cache is None or item.get_closest_marker(BESIDE):
         return (yield)
     from harness.turns import one_at_a_time
 

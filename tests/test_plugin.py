@@ -19,7 +19,7 @@ import pytest
 
 from harness.net import sandbox
 
-pytestmark = [pytest.mark.root, pytest.mark.timeout(60)]
+pytestmark = [pytest.mark.root, pytest.mark.beside, pytest.mark.timeout(60)]
 
 LAB = '''
 import os

@@ -358,3 +358,9 @@ def test_vagrant_accepts_the_vagrantfile(tmp_path: Path) -> None:
         timeout=60,
     )
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_what_python_compiled_is_kept(folder: Folder) -> None:
+    """Where the environment forbids it, each of the many processes of a run would compile the project again."""
+    folder.set_up(python='echo "${PYTHONDONTWRITEBYTECODE-kept}"')
+    assert folder.call("./run", "labs", PYTHONDONTWRITEBYTECODE="1").stdout == "kept\n"
