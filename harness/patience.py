@@ -2,7 +2,8 @@
 
 Every deadline of a lab, and pytest's, is stretched by it, where deadlines are made (``harness.stream``, ``harness.node``, the traffic
 workers); nothing in ``labs/`` knows of it. It is measured in CPU time, so that it tells the speed of the machine (an emulated one is
-ten to forty times slower) and not what else is running on it. What is not stretched: the protocols' own timers, which are configuration.
+ten to forty times slower) and not what else is running on it. What is not stretched: the protocols' own timers, which are configuration;
+except how long charon waits for an answer (``harness.ipsec.strongswan``), which is a deadline of the other end's processor.
 """
 
 from __future__ import annotations

@@ -234,11 +234,11 @@ class Agent:
         # What ends others while a tunnel is negotiated is no reason for anything; one that stands may end before its attempt has said so.
         if reason is None or (self._negotiator.attempting and not self._carrying and not reason.failure):
             return
-        if reason.code == "PEER_UNREACHABLE" and self._heard is not None and self._heard.code == "NO_ROUTE":
-            # No answer because nothing could be sent: the route is the reason, as long as it is of the same retransmissions.
-            span = (self.tunnel.retransmit_tries + 1) * self.tunnel.retransmit_timeout + 1.0
-            if at - self._heard_at <= span:
-                return
+        # No answer because nothing could be sent: the route is the reason, as long as it is of the same retransmissions.
+        span = strongswan.patience_with_peer(self.tunnel) + 1.0
+        unsent = self._heard is not None and self._heard.code == "NO_ROUTE" and at - self._heard_at <= span
+        if reason.code == "PEER_UNREACHABLE" and unsent:
+            return
         self._heard, self._heard_at = reason, at
         if reason.failure:
             self._fail(reason)

@@ -12,10 +12,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from vici.protocol import FiniteStream, Message
 
+from harness import patience
 from harness.ipsec import algorithms
 from harness.ipsec.strongswan import (
     DataPlane,
     TunnelError,
+    acquire_lifetime,
     check,
     connection,
     daemon_configuration,
@@ -52,6 +54,7 @@ def test_the_documented_connection() -> None:
                     "local_ts": ["0.0.0.0/0"],
                     "remote_ts": ["0.0.0.0/0"],
                     "mode": "tunnel",
+                    "replay_window": "1024",
                     "rekey_time": "85536s",
                     "rand_time": "7776s",
                     "life_time": "95040s",
@@ -132,6 +135,20 @@ def test_daemon_configuration(plane: DataPlane, kernel: str) -> None:
     )
     assert text.count("{") == text.count("}")
     assert "include" not in text
+
+
+@pytest.mark.parametrize(
+    ("factor", "planned", "waits"),
+    [("1", 0.4, "0.4"), ("5", 0.4, "2"), ("20", 0.4, "4"), ("20", 4.0, "4"), ("20", 9.0, "9")],
+)
+def test_a_slow_machine_has_more_time_to_answer_up_to_the_usual(
+    monkeypatch: pytest.MonkeyPatch, factor: str, planned: float, waits: str
+) -> None:
+    monkeypatch.setenv(patience.VARIABLE, factor)
+    asked = tunnel(retransmit_timeout=planned, retransmit_tries=2)
+    text = daemon_configuration(asked, DataPlane.XFRM, Path("/run/vici"))
+    assert f"  retransmit_timeout = {waits}\n" in text
+    assert acquire_lifetime(asked) >= 3 * float(waits)
 
 
 def test_no_secret_in_the_configuration_or_the_connection() -> None:
