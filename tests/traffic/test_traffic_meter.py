@@ -143,11 +143,11 @@ async def test_a_full_ring_is_owned_up_to(node: Namespace) -> None:
     try:
         await meter.load(SPEC.to_dict())
         packet = _packet(FLOWS[0], Direction.TO_DC)
-        for _ in range(20_000):  # no turn of the event loop: the ring fills
+        for _ in range(80_000):  # no turn of the event loop: the ring fills
             tunnel.receive(packet)
         total = (await meter.totals())["vpn1"]
         assert total["dropped"] > 0
-        assert total["in_packets"] + total["dropped"] == read("ipsec0", node.fd).in_packets == 20_000
+        assert total["in_packets"] + total["dropped"] == read("ipsec0", node.fd).in_packets == 80_000
     finally:
         meter.close()
         tunnel.close()
