@@ -16,7 +16,7 @@ from harness.lab import Lab
 from harness.plan import End, GracefulRestart, Link, Neighbor, Node, Plan, Role, Speaker
 from harness.speakers import shown
 
-PAIRS = 24
+PAIRS = 28
 OURS, THEIRS = 65001, 65002
 #: Generous: the slowest of the daemons waits some seconds before it dials, and a lab machine may be busy.
 WITHIN = 15.0
