@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 from typing import Any
 
@@ -91,3 +92,28 @@ def test_birds_merged_paths_are_those_of_its_kernel_route(tmp_path: Path) -> Non
     }
     Bird(KINDS["bird"], CONFIG, tmp_path, EventLog())._mark_multipath(rows, exported)
     assert [path["multipath"] for path in rows["192.168.0.0/24"]] == [False, True, False, False]
+
+
+async def test_bird_is_woken_when_it_may_have_something_to_send(tmp_path: Path) -> None:
+    """Left alone it may keep it for three seconds. What happens while it answers counts for one question more."""
+    asked: list[str] = []
+    answered = asyncio.Event()
+
+    class Console:
+        async def ask(self, question: str) -> str:
+            asked.append(question)
+            await answered.wait()
+            return ""
+
+    bird = Bird(KINDS["bird"], CONFIG, tmp_path, EventLog())
+    said = "2026-11-29 00:49:40.478 <TRACE> to-circuit-1: "
+    bird._heard(said + "Got UPDATE")  # its control socket is not open yet
+    bird._console, bird._ready = Console(), True  # type: ignore[assignment]
+    bird._heard(said + "BGP session established")
+    for _ in range(3):
+        await asyncio.sleep(0)
+        bird._heard(said + "Got UPDATE")
+    assert bird._nudge is not None
+    answered.set()
+    await bird._nudge
+    assert asked == ["show status"] * 2
