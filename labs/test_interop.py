@@ -473,7 +473,8 @@ LACKS: dict[tuple[str, str], str] = {
     ("exabgp", "IPv4 routes, attributes intact, to us"): r"passes on none",
     ("exabgp", "ADD-PATH, they send two paths"): r"passes no routes on",
     ("gobgp", "Route refresh, they ask"): r"Route Refresh: 0 0",  # softresetin looks at its own table again
-    ("gobgp", "Shutdown text, they send"): r'"ErrorSubcode":2,"Data":null',
+    # Of what it sent, not of why the session ended: there its reader, which finds the connection closed, may be first.
+    ("gobgp", "Shutdown text, they send"): r'"Code":6,"Communicated-Reason":"","Data":null.*?"Subcode":2',
     ("exabgp", "Shutdown text, we send"): r"closing connection|peer reset|otification",
     ("exabgp", "Graceful restart, ours is killed: they keep our routes"): r"closing connection|peer reset|closed by",
     ("exabgp", "Shutdown text, they send"): r"no text",
