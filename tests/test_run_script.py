@@ -363,4 +363,4 @@ def test_vagrant_accepts_the_vagrantfile(tmp_path: Path) -> None:
 def test_what_python_compiled_is_kept(folder: Folder) -> None:
     """Where the environment forbids it, each of the many processes of a run would compile the project again."""
     folder.set_up(python='echo "${PYTHONDONTWRITEBYTECODE-kept}"')
-    assert folder.call("./run", "labs", PYTHONDONTWRITEBYTECODE="1").stdout == "kept\n"
+    assert "kept" in folder.run("tests", PYTHONDONTWRITEBYTECODE="1").stdout.splitlines()
