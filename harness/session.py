@@ -117,7 +117,7 @@ class RunRecord:
         if report.failed:
             message = message or report.longreprtext
         elif report.skipped and isinstance(report.longrepr, tuple):
-            message = report.longrepr[2]
+            message = report.longrepr[2].removeprefix("Skipped: ")  # pytest's own heading
         self._results[report.nodeid] = Result(
             report.nodeid,
             next((value for name, value in properties if name == "title"), report.nodeid),
