@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
-from harness import vbr_cli
+from harness import vbr_cli, version
 from harness.up import started_at
 
 if TYPE_CHECKING:
@@ -95,18 +95,11 @@ def _plan_of_document(name: str, document: Any) -> Plan:
     return plan
 
 
-def _show_version(wanted: bool) -> None:
-    if wanted:
-        from harness import version
-
-        typer.echo(version.described("vbrlab"))
-        raise typer.Exit
-
-
 @app.callback()
 def _options(
     _version: Annotated[
-        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="show the version and exit")
+        bool,
+        typer.Option("--version", callback=version.shown_by("vbrlab"), is_eager=True, help="show the version and exit"),
     ] = False,
 ) -> None:
     pass

@@ -15,6 +15,7 @@ from typing import Annotated, Any
 
 import typer
 
+from harness import version
 from harness.bgp import cli_mrt, log_lines, render
 from harness.control import ControlClosed, ControlError, call, follow
 
@@ -59,14 +60,6 @@ class PolicyDirection(StrEnum):
     EXPORT = "export"
 
 
-def _show_version(wanted: bool) -> None:
-    if wanted:
-        from harness import version
-
-        typer.echo(version.described("vbrlab-bgp"))
-        raise typer.Exit
-
-
 @app.callback()
 def main_options(
     context: typer.Context,
@@ -74,7 +67,10 @@ def main_options(
         Path | None, typer.Option("--socket", "-S", envvar="VBRLAB_BGP_SOCKET", help="Control socket of the speaker.")
     ] = None,
     _version: Annotated[
-        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and exit.")
+        bool,
+        typer.Option(
+            "--version", callback=version.shown_by("vbrlab-bgp"), is_eager=True, help="Show the version and exit."
+        ),
     ] = False,
 ) -> None:
     context.obj = socket
