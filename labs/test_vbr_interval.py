@@ -38,12 +38,14 @@ def updates(recording: Capture, data_centre: int, since: int) -> list[Step]:
             if step.type == MessageType.UPDATE and step.sender != far and at > 0:
                 yield Step(at, step.sender, step.kind, step.title.removeprefix("UPDATE "))
 
-    (sequence,) = (
-        each
-        for each in chart.of_file(recording.path)
+    return [
+        step
+        for each in chart.of_file(
+            recording.path
+        )  # two, where both ends connected at once: the one that was given up told nothing
         if any(end.startswith(f"{vbr.peer_ip(data_centre)}:") for end in each.ends)
-    )
-    return list(told(sequence))
+        for step in told(each)
+    ]
 
 
 def words(step: Step) -> set[str]:
