@@ -6,6 +6,7 @@ import json
 import os
 import socket
 import struct
+import sys
 from pathlib import Path
 
 import pytest
@@ -76,6 +77,16 @@ def test_a_machine_without_namespaces_says_so_everywhere(monkeypatch: pytest.Mon
     found = probe()
     assert {finding.reason for finding in found.values()} == {"Operation not permitted (EPERM)"}
     probe.cache_clear()
+
+
+def test_a_project_below_tmp_is_still_found_when_the_scratch_hides_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    for step in ("unshare", "_map_to_root", "_furnish"):
+        monkeypatch.setattr(trials, step, lambda *_: None)
+    monkeypatch.delitem(sys.modules, "mininet", raising=False)
+    trials.enter_scratch()
+    with monkeypatch.context() as hidden:
+        hidden.setattr(sys, "path", [])
+        assert trials.mininet() == {}
 
 
 def test_the_kernel_plane_is_taken_where_it_is_whole() -> None:
