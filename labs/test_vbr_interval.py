@@ -38,14 +38,16 @@ def updates(recording: Capture, data_centre: int, since: int) -> list[Step]:
             if step.type == MessageType.UPDATE and step.sender != far and at > 0:
                 yield Step(at, step.sender, step.kind, step.title.removeprefix("UPDATE "))
 
-    return [
-        step
-        for each in chart.of_file(
-            recording.path
-        )  # two, where both ends connected at once: the one that was given up told nothing
-        if any(end.startswith(f"{vbr.peer_ip(data_centre)}:") for end in each.ends)
-        for step in told(each)
-    ]
+    # Both ends may connect at once: the connection that is given up carries no UPDATE.
+    (told_on_one,) = filter(
+        None,
+        (
+            list(told(each))
+            for each in chart.of_file(recording.path)
+            if any(end.startswith(f"{vbr.peer_ip(data_centre)}:") for end in each.ends)
+        ),
+    )
+    return told_on_one
 
 
 def words(step: Step) -> set[str]:
