@@ -40,14 +40,12 @@ class Accelerator:
 
 KVM = Accelerator(("-accel", "kvm", "-cpu", "host"))
 TCG = Accelerator(
-    # Translated code is found again by its addresses, so those of a program must not change from one start to the next (norandmaps,
-    # nokaslr): a new process takes a sixth of the time. String instructions are emulated an item at a time, octets (erms) or words
-    # (rep_good, bit 112): the kernel's unrolled loops clear and copy a page in half of the time. Each look at the HPET leaves the
-    # translated code, at the TSC not. AVX and SMAP cost more to emulate than they save.
-    ("-accel", "tcg,thread=multi,tb-size=1024", "-cpu", "max,-erms,-smap,-smep,-avx,-avx2"),
-    "norandmaps nokaslr clearcpuid=112 tsc=reliable clocksource=tsc init_on_alloc=0 audit=0",
+    # Without erms, the kernel does not clear and copy pages by string instructions, which are emulated an octet at a time.
+    ("-accel", "tcg,thread=multi,tb-size=1024", "-cpu", "max,-erms"),
+    # Code at addresses of its own in every process would be translated for every process. A look at the HPET leaves the translated code.
+    "norandmaps tsc=reliable clocksource=tsc",
 )
-"""Software emulation, set up for speed. Nothing that a lab asks the kernel for is changed by it."""
+"""Software emulation, set up for speed (figures in docs/vm.md). Nothing that a lab asks the kernel for is changed by it."""
 
 
 class NotBooted(Exception):
@@ -77,14 +75,8 @@ class Machine:
             *("-nodefaults", "-no-user-config", "-no-reboot", "-display", "none"),
             *("-serial", f"file:{self.console}", "-chardev", "stdio,id=job,signal=off", "-serial", "chardev:job"),
             *("-device", "virtio-rng-pci", *drives),
-            *(
-                "-kernel",
-                str(self.kernel),
-                "-initrd",
-                str(self.initrd),
-                "-append",
-                " ".join(filter(None, (_APPEND, accelerator.append, append))),
-            ),
+            *("-kernel", str(self.kernel), "-initrd", str(self.initrd)),
+            *("-append", " ".join(filter(None, (_APPEND, accelerator.append, append)))),
         ]
 
 

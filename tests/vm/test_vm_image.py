@@ -171,6 +171,17 @@ def test_every_package_of_a_lab_is_in_the_image_and_a_mirror_is_the_users(monkey
     assert words[-3:] == ["bookworm", "-", "http://mirror.example/debian"]
 
 
+def kernel_line(accelerator: machine.Accelerator, append: str = "") -> list[str]:
+    words = machine.Machine(Path("vmlinuz"), Path("initrd"), (), Path("log")).command(accelerator, append)
+    return words[words.index("-append") + 1].split()
+
+
+def test_addresses_stay_where_code_is_translated_and_nowhere_else() -> None:
+    assert {"norandmaps", "clocksource=tsc", "mitigations=off"} <= set(kernel_line(machine.TCG))
+    assert kernel_line(machine.KVM) == ["console=ttyS0", "quiet", "panic=-1", "mitigations=off"]
+    assert kernel_line(machine.KVM, "vbrlab.probe") == [*kernel_line(machine.KVM), "vbrlab.probe"]
+
+
 def test_the_root_is_never_written_to_and_there_is_no_network() -> None:
     disks = (Path("root.img"), Path("job.tar"), Path("results"))
     words = machine.Machine(Path("vmlinuz"), Path("initrd"), disks, Path("log")).command(machine.TCG)
