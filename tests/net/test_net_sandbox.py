@@ -13,28 +13,21 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from harness.net import door, sandbox, supervisor
-from harness.net.sandbox import JoinError
-from tests.net.sandboxed import ROOT, environment, refusal, supervised
+from harness.net import sandbox
+from tests.net.running_lab import LAB, WITHIN, all_ended, holders, lab, need_to_be_outside, pinned, visiting
+from tests.net.sandboxed import ROOT, environment, supervised
 
 pytestmark = pytest.mark.root
-
-WITHIN = 10.0
 
 
 @pytest.fixture(autouse=True)
 def _possible() -> None:
-    if sandbox.inside():
-        pytest.skip("the sandbox is looked at from outside, and this is inside")
-    if (reason := refusal()) is not None:
-        pytest.skip(reason)
+    need_to_be_outside()
 
 
 def run(*argv: str, **options: Any) -> subprocess.CompletedProcess[str]:
@@ -45,108 +38,6 @@ def run(*argv: str, **options: Any) -> subprocess.CompletedProcess[str]:
 
 def python(code: str, **options: Any) -> subprocess.CompletedProcess[str]:
     return run(sys.executable, "-c", code, **options)
-
-
-LAB = """
-import json, os, subprocess, sys
-from harness.net import rtnl, sandbox
-from harness.net.door import Door
-from harness.net.namespace import Namespace
-from harness.net.zygote import Zygote
-nodes = {name: Namespace.create(name) for name in ("gw1", "gw2")}
-router = rtnl.Rtnl(nodes["gw1"])
-router.transact([rtnl.veth("eth0", "eth0", nodes["gw2"].fd)])
-daemon = nodes["gw1"].popen(["sleep", "1000"], start_new_session=True)
-zygote = Zygote.start()
-worker = zygote.spawn("tests.net.test_net_zygote:wait_for_ever", [], nodes["gw2"].fd, "worker", sandbox.run_directory() / "log")
-door = Door(lambda node: nodes[node].fd, lambda: nodes)
-kinds = ("net", "mnt", "pid")
-own = [os.stat(f"/proc/self/ns/{kind}").st_ino for kind in kinds]
-print(json.dumps({"inodes": own + [node.inode for node in nodes.values()], "id": sandbox.lab_id()}), flush=True)
-sys.stdin.read()
-"""
-
-
-@dataclass
-class Running:
-    """A lab in a sandbox: two nodes, a daemon, a zygote with a worker."""
-
-    process: subprocess.Popen[str]
-    inodes: set[int]
-    lab_id: str
-
-    def members(self) -> dict[str, int]:
-        """The processes of the lab as the host numbers them, by role."""
-        (init,) = children_of(self.process.pid)
-        (main,) = [pid for pid in children_of(init) if "-c" in command_of(pid)]
-        return {"supervisor": self.process.pid, "PID 1": init, "main": main}
-
-
-@contextlib.contextmanager
-def pinned(pids: list[int]) -> Iterator[None]:
-    """Holds the namespaces of processes, so that the kernel gives their inodes to no other while we look for them."""
-    with contextlib.ExitStack() as held:
-        for pid in pids:
-            for kind in ("net", "mnt", "pid"):
-                held.callback(os.close, os.open(f"/proc/{pid}/ns/{kind}", os.O_RDONLY))
-        yield
-
-
-def command_of(pid: int) -> list[str]:
-    return Path(f"/proc/{pid}/cmdline").read_text().split("\0")
-
-
-def children_of(pid: int) -> list[int]:
-    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
-
-
-def holders(inodes: set[int]) -> dict[str, list[str]]:
-    """Every living process that is in one of the namespaces, or holds a descriptor of one, by pid.
-
-    The dead that only wait for the host's init to bury them hold nothing.
-    """
-    found: dict[str, list[str]] = {}
-    for process in Path("/proc").glob("[0-9]*"):
-        if process.name == str(os.getpid()):
-            continue
-        with contextlib.suppress(OSError):
-            if (process / "stat").read_text().rpartition(")")[2].split()[0] in "ZX":
-                continue
-            for entry in (*process.glob("ns/*"), *process.glob("fd/*")):
-                with contextlib.suppress(OSError):
-                    target = os.readlink(entry)  # noqa: PTH115
-                    kind, _, number = target.partition(":[")
-                    if kind in ("net", "mnt", "pid") and int(number[:-1]) in inodes:
-                        found.setdefault(process.name, []).append(target)
-    return found
-
-
-@contextlib.contextmanager
-def lab(name: str = "test") -> Iterator[Running]:
-    process = subprocess.Popen(
-        supervised(sys.executable, "-c", LAB, name=name),
-        env=environment(),
-        cwd=ROOT,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    assert process.stdout is not None
-    assert process.stdin is not None
-    try:
-        said = json.loads(process.stdout.readline())
-        yield Running(process, set(said["inodes"]), said["id"])
-    finally:
-        process.stdin.close()
-        process.wait(WITHIN)
-        process.stdout.close()
-
-
-def all_ended(pids: list[int]) -> Iterator[int]:
-    """Pidfds of processes, to be waited on."""
-    for pid in pids:
-        with contextlib.suppress(ProcessLookupError):
-            yield os.pidfd_open(pid)
 
 
 @pytest.mark.parametrize("victim", ["supervisor", "PID 1", "main"])
@@ -362,103 +253,6 @@ print("code", done.returncode, termios.tcgetattr(0) == before)
         os.close(terminal)
 
 
-def visiting(name: str, script: str) -> str:
-    """The Python program that runs a shell script in gw1 of a running lab and ends with its exit code."""
-    return f"import sys; from harness.net import sandbox; sys.exit(sandbox.join({name!r}, 'gw1', ['sh', '-c', {script!r}]))"
-
-
-DOORS = f"doors{os.getpid()}"
-"""A lab's name is seen on the whole machine, where other runs of these tests may have theirs."""
-
-
-class TestDoor:
-    def test_a_command_in_a_node(self, capfd: pytest.CaptureFixture[str]) -> None:
-        with lab(DOORS) as running:
-            assert sandbox.join(DOORS, "gw1", ["sh", "-c", "readlink /proc/self/ns/net; exit 3"]) == 3
-            inode = int(capfd.readouterr().out.strip()[5:-1])
-            assert inode in running.inodes
-            assert (
-                sandbox.join(running.lab_id, "gw2", ["sh", "-c", "echo $VBRLAB_SANDBOX; ls /sys/class/net; pwd"]) == 0
-            )
-            said, *_links, directory = capfd.readouterr().out.split()
-            assert said.endswith(f":{running.lab_id}")
-            assert directory == str(Path.cwd())
-            assert sandbox.join(DOORS, None, ["sh", "-c", "kill -9 $$"]) == 137
-            assert sandbox.join(DOORS, "gw1", ["no-such-program"]) == 127
-
-    def test_who_may_not_enter_is_told_why(self) -> None:
-        with lab(DOORS):
-            with pytest.raises(JoinError, match="no node 'gw9'; there are gw1, gw2"):
-                sandbox.join(DOORS, "gw9", ["true"])
-            with pytest.raises(JoinError, match=rf"no lab 'windows' is running; there are .*{DOORS}-\d+"):
-                sandbox.join("windows", "gw1", ["true"])
-            with (
-                lab(DOORS),
-                pytest.raises(JoinError, match=rf"lab '{DOORS}' runs 2 times; say which: {DOORS}-\d+, {DOORS}-\d+"),
-            ):
-                sandbox.find(DOORS)
-            answer, _ = door.ask(sandbox.find(DOORS), {"op": "nodes"})
-            assert answer == {"nodes": ["gw1", "gw2"]}
-            with pytest.raises(JoinError, match="unknown operation 'dance'"):
-                door.ask(sandbox.find(DOORS), {"op": "dance"})
-
-    def test_a_killed_lab_takes_its_visitors_along(self) -> None:
-        code = visiting(DOORS, "echo in; exec sleep 1000")
-        with (
-            lab(DOORS) as running,
-            subprocess.Popen(
-                [sys.executable, "-c", code], env=environment(), stdout=subprocess.PIPE, text=True
-            ) as visitor,
-        ):
-            assert visitor.stdout is not None
-            assert visitor.stdout.readline() == "in\n"
-            pids = [int(pid) for pid in holders(running.inodes)]
-            with pinned(pids):
-                watched = list(all_ended(pids))
-                running.process.kill()
-                assert visitor.wait(WITHIN) == 137
-                for pidfd in watched:
-                    assert select.select([pidfd], [], [], WITHIN)[0]
-                    os.close(pidfd)
-                assert holders(running.inodes) == {}
-
-    @pytest.mark.parametrize("told", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
-    def test_what_a_process_tells_the_visitor_reaches_its_command(self, told: signal.Signals) -> None:
-        """As `timeout` and service managers do: the command ends in its own way, and the visitor with its status."""
-        code = visiting(DOORS, f"trap 'kill $!; exit 5' {told.name[3:]}; sleep 1000 & echo in; wait")
-        with (
-            lab(DOORS),
-            subprocess.Popen(
-                [sys.executable, "-c", code],
-                env=environment(),
-                stdout=subprocess.PIPE,
-                text=True,
-                start_new_session=True,
-            ) as visitor,
-        ):
-            assert visitor.stdout is not None
-            assert visitor.stdout.readline() == "in\n"
-            visitor.send_signal(told)
-            assert visitor.wait(WITHIN) == 5
-
-    def test_a_killed_visitor_leaves_no_command(self) -> None:
-        code = visiting(DOORS, "echo in; exec sleep 1000")
-        with lab(DOORS) as running:
-            before = set(holders(running.inodes))
-            with subprocess.Popen(
-                [sys.executable, "-c", code], env=environment(), stdout=subprocess.PIPE, text=True
-            ) as visitor:
-                assert visitor.stdout is not None
-                visitor.stdout.readline()
-                added = [int(pid) for pid in set(holders(running.inodes)) - before]
-                watched = list(all_ended(added))
-                visitor.kill()
-                for pidfd in watched:
-                    assert select.select([pidfd], [], [], WITHIN)[0]
-                    os.close(pidfd)
-            assert set(holders(running.inodes)) == before
-
-
 ORDINARY = 1234
 """A uid with no account, no group and no rights."""
 
@@ -584,18 +378,3 @@ def test_it_is_quick() -> None:
         run("true")
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     assert (after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime) / 5 < 0.3
-
-
-@pytest.mark.parametrize(("visitor", "code"), [("there", 0), ("gone", supervisor.REFUSED)])
-def test_a_command_whose_visitor_has_just_died_is_not_started(visitor: str, code: int) -> None:
-    alive, held = os.pipe()
-    if visitor == "gone":
-        os.close(held)
-    child = os.fork()
-    if child == 0:
-        door._end_with_visitor(alive)
-        os._exit(0)
-    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == code
-    os.close(alive)
-    if visitor == "there":
-        os.close(held)
