@@ -117,7 +117,7 @@ def boot(
     (work / "out").mkdir()
     status = job.unpack(work / "results", top, work / "out")
     if status is None:
-        say("the machine ended before its job did: there are no results")
+        say("\n".join(("the machine ended before its job did: there are no results", box.last_words())).rstrip())
         return FAILED
     say(
         f"job took {times.end - times.job:.1f} s, {times.end:.1f} s with boot; exit {status}; reports are in {job.RESULTS}/"

@@ -79,6 +79,10 @@ class Machine:
             *("-append", " ".join(filter(None, (_APPEND, accelerator.append, append)))),
         ]
 
+    def last_words(self) -> str:
+        """The end of what the kernel has said; empty when it has said nothing."""
+        return "\n".join(self.console.read_text(errors="replace").splitlines()[-60:]) if self.console.exists() else ""
+
 
 def accelerator(machine: Machine, cache: Path, say: Callable[[str], None]) -> Accelerator:
     """KVM if a probe boot under it reaches init, else software emulation. The finding holds until this computer starts again."""
@@ -148,9 +152,8 @@ def run(machine: Machine, accelerator: Accelerator, *, interactive: bool, say: C
                 qemu.kill()
         errors = qemu.stderr.read().decode(errors="replace") if qemu.stderr else ""
     if job is None:
-        last = machine.console.read_text(errors="replace").splitlines()[-25:] if machine.console.exists() else []
         reached = "after init" if init is not None else "before init"
-        raise NotBooted("\n".join((f"the machine ended or hung {reached}", errors.strip(), *last)))
+        raise NotBooted("\n".join((f"the machine ended or hung {reached}", errors.strip(), machine.last_words())))
     return Boot(init or job, job, time.monotonic() - began)
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.vm import cli, job, suites
+from harness.vm import cli, image, initrd, job, machine, suites
 
 TOP = Path(__file__).resolve().parents[2]
 
@@ -126,6 +126,26 @@ def test_a_machine_that_was_ended_has_no_status(project: Path, tmp_path: Path) -
     with empty.open("wb") as opened:
         opened.truncate(1 << 20)
     assert job.unpack(empty, project, tmp_path) is None
+
+
+def test_a_kernel_that_ended_under_the_job_is_quoted(
+    project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def panics(box: machine.Machine, *_: object, **__: object) -> machine.Boot:
+        box.console.write_text("Kernel panic - not syncing: softlockup: hung tasks\n")
+        return machine.Boot(2.0, 3.0, 90.0)
+
+    (tmp_path / "image").mkdir()
+    (tmp_path / "image/release").write_text("6.1.0\n")
+    (tmp_path / "work").mkdir()
+    monkeypatch.setattr(machine, "run", panics)
+    monkeypatch.setattr(machine, "accelerator", lambda *_: machine.TCG)
+    monkeypatch.setattr(initrd, "build", lambda *_: None)
+    options = cli.parser().parse_args([])
+    status = cli.boot(image.Image(tmp_path / "image"), tmp_path, project, tmp_path / "work", options, [])
+    said = capsys.readouterr().err
+    assert status == cli.FAILED
+    assert "there are no results\nKernel panic - not syncing" in said
 
 
 @pytest.mark.parametrize(
