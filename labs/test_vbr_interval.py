@@ -29,14 +29,18 @@ FIRST, SECOND, THIRD, FOURTH = (f"172.16.{number}.0/24" for number in (1, 2, 3, 
 
 
 def updates(recording: Capture, data_centre: int, since: int) -> list[Step]:
-    """The UPDATEs to a data centre, their times in seconds since ``since`` (nanoseconds since 1970)."""
+    """The UPDATEs to a data centre, their times in seconds since ``since`` (nanoseconds since 1970).
+
+    Without End-of-RIB, which is no news: it may come later than the routes that the lab waits for at the start.
+    """
 
     def told(sequence: Exchange) -> Iterator[Step]:
         (far,) = (end for end in (0, 1) if sequence.ends[end].startswith(f"{vbr.peer_ip(data_centre)}:"))
         for step in sequence.steps:
             at = step.time + (sequence.began - since) / 1e9
-            if step.type == MessageType.UPDATE and step.sender != far and at > 0:
-                yield Step(at, step.sender, step.kind, step.title.removeprefix("UPDATE "))
+            title = step.title.removeprefix("UPDATE ")
+            if step.type == MessageType.UPDATE and step.sender != far and at > 0 and not title.startswith("End-of-RIB"):
+                yield Step(at, step.sender, step.kind, title)
 
     # Both ends may connect at once: the connection that is given up carries no UPDATE.
     (told_on_one,) = filter(
