@@ -278,7 +278,11 @@ def test_bench_goes_on_without_rivals_that_cannot_be_installed(folder: Folder) -
 class Ci:
     """`.ci/run` with a `./run` that fails as told, and writes down what failed as pytest does."""
 
-    FIRST = ("run [tests] [--junitxml=reports/out/tests.xml]", "run [labs] [--junitxml=reports/out/labs.xml]")
+    VM = (
+        "run [vm] [labs/test_ecmp_tables.py]"
+        " [labs/test_ecmp_load.py::test_load_reaches_every_connection_and_is_counted_alike_everywhere]"
+    )
+    FIRST = ("run [tests] [--junitxml=reports/out/tests.xml]", "run [labs] [--junitxml=reports/out/labs.xml]", VM)
 
     def __init__(self, folder: Folder) -> None:
         self.folder = folder
@@ -312,7 +316,7 @@ def ci(folder: Folder) -> Ci:
 @pytest.mark.parametrize(("tests", "labs", "status"), [(0, 0, 0), (3, 0, 1), (0, 4, 1)])
 def test_ci_runs_both_and_fails_if_either_does(ci: Ci, tests: int, labs: int, status: int) -> None:
     """No test is named as failed here: a command that ended otherwise (ruff, mypy, the time limit) is not tried again."""
-    done = ci.run(f'[ "$1" = tests ] && exit {tests}; exit {labs}')
+    done = ci.run(f'[ "$1" = tests ] && exit {tests}; [ "$1" = labs ] && exit {labs}; exit 0')
     assert done.returncode == status
     assert ci.folder.calls() == list(Ci.FIRST)
     assert "+ ./run tests" in done.stdout
@@ -331,6 +335,24 @@ def test_ci_tries_a_few_that_failed_once_more_and_names_them(ci: Ci, command: st
     assert done.stdout.endswith(named) is not again
 
 
+@pytest.mark.parametrize("command_status", [75, 124, 137])
+def test_ci_says_that_the_machine_judged_nothing(ci: Ci, command_status: int) -> None:
+    done = ci.run(f'[ "$1" = vm ] && exit {command_status}; exit 0')
+    assert done.returncode == 0
+    assert ci.folder.calls() == list(Ci.FIRST)
+    assert done.stdout.endswith(
+        f"the labs were not judged on a kernel with ESP: ./run vm ended with {command_status}\n"
+    )
+
+
+@pytest.mark.parametrize("again", [0, 1, 75])
+def test_ci_tries_labs_that_fail_in_the_machine_once_more(ci: Ci, again: int) -> None:
+    done = ci.run(f'[ "$1" = vm ] || exit 0; [ ! -e tried ] || exit {again}; touch tried; exit 1')
+    assert ci.folder.calls() == [*Ci.FIRST, Ci.VM]
+    assert done.returncode == (1 if again else 0)
+    assert ("labs in the virtual machine, with status 1" in done.stdout) == (again == 0)
+
+
 def test_ci_does_not_try_many_again(ci: Ci) -> None:
     done = ci.run(Ci.failing("tests", *(f"tests/test_a.py::test{number}" for number in range(4)), again=False))
     assert done.returncode == 1
@@ -341,7 +363,7 @@ def test_ci_does_not_believe_what_an_earlier_run_wrote_down(ci: Ci) -> None:
     cache = ci.folder.top / "reports/out/.pytest_cache/v/cache"
     cache.mkdir(parents=True)
     (cache / "lastfailed").write_text('{"tests/test_a.py::one": true}')
-    assert ci.run("exit 1").returncode == 1
+    assert ci.run('[ "$1" = vm ] || exit 1').returncode == 1
     assert ci.folder.calls() == list(Ci.FIRST)
 
 
