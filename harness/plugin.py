@@ -62,7 +62,9 @@ def pytest_configure(config: pytest.Config) -> None:
     from harness.session import RunRecord
 
     worker = getattr(config, "workerinput", None)
-    if worker is None and (seconds := _timeout(config)):  # a worker is told
+    if worker is not None:
+        config.option.timeout = worker["vbrlab_timeout"]
+    elif seconds := _timeout(config):
         config.option.timeout = stretched(seconds)
     folder = Path(worker["vbrlab_run"]) if worker is not None else config.getoption("--run-dir")
     config.stash[_RECORD] = RunRecord.begin(config.rootpath, folder, owner=worker is None)
@@ -126,9 +128,10 @@ def pytest_cmdline_main(config: pytest.Config) -> int | None:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_configure_node(node: Any) -> None:
-    """pytest-xdist: workers write into the run's own folder."""
+    """pytest-xdist: workers write into the run's own folder, and have its limit of a test, which xdist does not hand on."""
     if (record := node.config.stash.get(_RECORD, None)) is not None:
         node.workerinput["vbrlab_run"] = str(record.folder.path)
+        node.workerinput["vbrlab_timeout"] = getattr(node.config.option, "timeout", None)
 
 
 @pytest.hookimpl(optionalhook=True)

@@ -23,6 +23,7 @@ pytestmark = [pytest.mark.busy, pytest.mark.needs("hash-policy")]
 ROUTERS = ("dc-router", "tr-hangzhou")
 SEEDS = tuple(range(1, 21))
 LEAST_P = 0.001
+"""Of all tries of a lab together: a kernel before Linux 6.11 hashes by a number that it draws at its start, and each try has its chance."""
 
 
 def set_hash(lab: Lab, *, policy: int | None = None, seed: int | None = None) -> None:
@@ -105,7 +106,7 @@ async def test_spread_is_even_for_every_seed(fresh_ecmp: Broken) -> None:
         assert window is not None
         lab.record(spread_of("Evenness over 20 seeds", window, policy=1, seeds=SEEDS, p_values=p_values))
         for direction in Direction:
-            assert min(p_values[direction]) > LEAST_P, f"{direction}: {p_values[direction]}"
+            assert min(p_values[direction]) > LEAST_P / (2 * len(SEEDS)), f"{direction}: {p_values[direction]}"
 
 
 @pytest.mark.spec("ECMP-23")
@@ -124,6 +125,6 @@ async def test_layer_3_hash_is_why_layer_4_is_set(fresh_ecmp: Broken) -> None:
         for flow, connection in window.tunnel_of(Direction.TO_VPC).items():
             ways.setdefault(traffic.generator.flows[flow].client, set()).add(connection)
         assert [len(taken) for taken in ways.values()] == [1, 1, 1]
-        # Where three clients happen to take three connections, as other daemons' order of next hops may have it, the split is even.
-        if len(set.union(*ways.values())) < 3 or not lab.stand_ins:
+        # Where the kernel draws the seed, or a daemon the order of next hops, three clients may take three connections: an even split.
+        if len(set.union(*ways.values())) < 3:
             assert evenness(window.measure(Direction.TO_VPC)["flows"]).p < LEAST_P

@@ -77,8 +77,10 @@ def command(*arguments: str) -> list[str]:
     return [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-p", "no:hypothesispytest", *arguments]
 
 
-def run(project: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+def run(project: Path, *arguments: str, patience: str | None = None) -> subprocess.CompletedProcess[str]:
     env = {k: v for k, v in os.environ.items() if not k.startswith(("PYTEST", "VBRLAB", "COV"))}
+    if patience is not None:
+        env["VBRLAB_PATIENCE"] = patience
     return subprocess.run(command(*arguments), cwd=project, env=env, capture_output=True, text=True, timeout=50)
 
 
@@ -130,6 +132,16 @@ def test_two_workers_share_one_sandbox_and_one_report(project: Path) -> None:
     assert done.returncode == 1
     assert "1 failed, 2 passed" in done.stdout
     assert len(list(project.glob("reports/out/*/run.json"))) == 1
+
+
+def test_the_limit_of_a_test_is_stretched_in_workers_too(project: Path) -> None:
+    """pytest-xdist starts its workers with the arguments of the run: what the plugin made of them is ours to hand on."""
+    (project / "mylabs" / "test_limit.py").write_text(
+        "def test_limit(request):\n    assert request.config._env_timeout == 200.0\n"
+    )
+    for workers in ([], ["-n", "2"]):
+        done = run(project, "mylabs/test_limit.py", "--timeout=40", *workers, patience="5")
+        assert "1 passed" in done.stdout, done.stdout
 
 
 TURNS = """
