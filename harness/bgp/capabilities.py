@@ -252,7 +252,7 @@ def _add_path(capabilities: Iterable[Capability]) -> tuple[set[Family], set[Fami
     return {f for f, entry in found.items() if entry.receive}, {f for f, entry in found.items() if entry.send}
 
 
-def _graceful_restart(capabilities: Iterable[Capability]) -> GracefulRestart | None:
+def graceful_restart_of(capabilities: Iterable[Capability]) -> GracefulRestart | None:
     """RFC 4724 3: of several instances the last counts."""
     found = [capability for capability in capabilities if isinstance(capability, GracefulRestart)]
     return found[-1] if found else None
@@ -270,8 +270,8 @@ def negotiate(sent: Open, received: Open, *, revised_errors: bool = True, enforc
     families = offered_families(sent.capabilities) & offered_families(received.capabilities)
     our_receive, our_send = _add_path(sent.capabilities)
     their_receive, their_send = _add_path(received.capabilities)
-    ours_restart = _graceful_restart(sent.capabilities)
-    theirs_restart = _graceful_restart(received.capabilities) if ours_restart is not None else None
+    ours_restart = graceful_restart_of(sent.capabilities)
+    theirs_restart = graceful_restart_of(received.capabilities) if ours_restart is not None else None
     hold_time = min(sent.hold_time, received.hold_time)
     return Session(
         local_asn=sent.true_asn,

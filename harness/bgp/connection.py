@@ -52,7 +52,8 @@ class Connection:
         self.held: list[Frame] | None = None
         self.waited = False
         self.spare = False
-        self.late = False
+        self.late = self.crosses = False
+        self.established_at = 0.0
         self.notification_sent: Notification | None = None
         self.notification_received: Notification | None = None
         self._track = track
@@ -68,6 +69,8 @@ class Connection:
         row = next(row for row in shared.table[self.state, event] if row.guard is None or self._holds(row.guard))
         old = self._old = self.state
         self.state, self._event = row.new, event
+        if row.new is State.ESTABLISHED is not old:
+            self.established_at = shared.now
         if old is not row.new or event is Event.TCP_CONNECTION_FAILS or Action.DIAL in row.actions:
             reason = f"{row.reason}: {detail}" if detail else row.reason
             shared.outputs.append(Transition(old, row.new, event, reason, self.conn))

@@ -10,6 +10,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from dataclasses import replace
 
+from harness.bgp.capabilities import graceful_restart_of
 from harness.bgp.collision import stays
 from harness.bgp.connection import Connection
 from harness.bgp.errors import Cease, ErrorCode
@@ -21,6 +22,7 @@ from harness.bgp.shared import Shared, Statistics, Timer
 from harness.bgp.signals import Close, Connected, Transition
 
 OPENED = (State.OPEN_CONFIRM, State.ESTABLISHED)
+_CROSSING = 1.0  # seconds from Established to a connection that the neighbour may have dialled before it knew of that
 _RANK = {state: rank for rank, state in enumerate(State)}
 
 
@@ -63,7 +65,9 @@ class ConnectionPair(ABC):
             self._second.cease = Notification(ErrorCode.CEASE, Cease.CONNECTION_REJECTED)
             self._fire(self._second, Event.AUTOMATIC_STOP, "a newer connection takes its place")
         second = Connection(self._shared, self._track, State.ACTIVE)
-        second.late = self._main.state is State.ESTABLISHED and not signal.outgoing
+        main = self._main
+        second.late = main.state is State.ESTABLISHED and not signal.outgoing
+        second.crosses = second.late and main.outgoing and self._shared.now - main.established_at < _CROSSING
         second.spare = True
         second.adopt(signal.conn, signal.outgoing, signal.local, signal.remote)
         self._second = second
@@ -82,10 +86,18 @@ class ConnectionPair(ABC):
             return None
         return other if self._stays(connection, other, message) else connection
 
-    def _restarts_gracefully(self) -> bool:
-        """Whether the Established session is with a neighbour that keeps forwarding over a restart."""
+    def _has_restarted(self, connection: Connection, message: Open) -> bool:
+        """Whether an OPEN on a connection that came while the session stood ends that one (RFC 4724 5): its neighbour began anew.
+
+        Not where both dialled at once and the neighbour may not have known of the session yet: that is a collision, which both ends must
+        settle alike, or each closes the connection that the other keeps. A Restart State bit that the session's OPEN had not settles it.
+        """
         session = self.session
-        return session is not None and session.graceful_restart is not None and bool(session.graceful_restart.kept)
+        before = session.graceful_restart if session is not None else None
+        if not connection.late or before is None or not before.kept:
+            return False
+        told = graceful_restart_of(message.capabilities)
+        return not connection.crosses or (told is not None and told.restarted and not before.restarted)
 
     def _waits(self, connection: Connection, message: Open) -> bool:
         """Whether an OPEN is to wait for that of the other connection, which will win."""

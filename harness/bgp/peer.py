@@ -348,7 +348,7 @@ class Peer(ConnectionPair):
         connection.received_open = message
         delayed = Timer.DELAY_OPEN in connection.timers
         self._give_up_leftover()
-        if connection.late and self._restarts_gracefully():
+        if self._has_restarted(connection, message):
             # RFC 4724 5: it opened a new connection while the old one stands, so it has restarted and knows nothing of that.
             self._fire(
                 self._main, Event.TCP_CONNECTION_FAILS, "the neighbour restarted: its OPEN came on a new connection"

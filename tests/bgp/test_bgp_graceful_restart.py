@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -14,13 +15,14 @@ from harness.bgp.messages import KEEPALIVE_WIRE, Notification, encode
 from harness.bgp.prefixes import Family
 from harness.bgp.session import Session
 from harness.bgp.shows import Shows
-from harness.bgp.signals import Connected, Down, Received
+from harness.bgp.signals import Close, Connected, Down, Received
 from harness.bgp.speaker import Speaker
 from harness.net.fib import Written
 from harness.net.fib_model import Installed
+from tests.bgp.memory_link import RawHost
 from tests.bgp.memory_world import World
 from tests.bgp.routes import prefix
-from tests.bgp.speakers import HIGH, config, raw
+from tests.bgp.speakers import HIGH, LOW, config, raw
 from tests.bgp.test_bgp_maximum_prefixes import BLOCKS
 from tests.bgp.test_bgp_speaker import address, build, rows
 
@@ -186,6 +188,7 @@ def test_a_new_connection_on_an_established_session_means_that_the_neighbour_res
     """RFC 4724 5, where the old connection still stands because the neighbour lost its power."""
     offer = GracefulRestart(False, True, 60, (RestartFamily(1, 1, True),) if family else ())
     host = raw("Established", graceful_restart=offer)
+    host.now += 1.0
     number = host.peer.connection_id()
     host.feed(Connected(number, False, "192.0.2.1", "192.0.2.2"))
     host.outputs.clear()
@@ -193,6 +196,25 @@ def test_a_new_connection_on_an_established_session_means_that_the_neighbour_res
     host.feed(Received(number, encode(config(HIGH, graceful_restart=offer).open()) + KEEPALIVE_WIRE))
     (down,) = [o for o in host.outputs if isinstance(o, Down)]
     assert (down.sent is None) is family
+    assert host.peer.session is not None
+
+
+@pytest.mark.parametrize("restarted", [True, False], ids=["with its Restart State bit", "without"])
+def test_connections_that_cross_are_a_collision_also_once_one_is_established(restarted: bool) -> None:
+    """The neighbour's dial may come in just after our own became the session: each end closed the connection that the other kept."""
+    offer = GracefulRestart(False, True, 60, (RestartFamily(1, 1, True),))
+    host = RawHost(config(HIGH, graceful_restart=offer))
+    host.connect()
+    host.say(encode(config(LOW, graceful_restart=offer).open()) + KEEPALIVE_WIRE)
+    number = host.peer.connection_id()
+    host.feed(Connected(number, False, "192.0.2.1", "192.0.2.2"))
+    host.outputs.clear()
+    told = config(LOW, graceful_restart=replace(offer, restarted=restarted)).open()
+    host.feed(Received(number, encode(told) + KEEPALIVE_WIRE))
+    downs = [o for o in host.outputs if isinstance(o, Down)]
+    assert bool(downs) is restarted
+    closed = [o.conn for o in host.outputs if isinstance(o, Close)]
+    assert (number in closed) is not restarted
     assert host.peer.session is not None
 
 
