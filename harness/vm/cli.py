@@ -7,6 +7,7 @@ import os
 import platform
 import shutil
 import signal
+import subprocess
 import sys
 import tempfile
 import time
@@ -85,6 +86,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 shutil.rmtree(work, ignore_errors=True)
     except (image.NotBuilt, machine.NotBooted) as error:
         say(str(error))
+        return FAILED
+    except (OSError, subprocess.CalledProcessError) as error:  # a disk that is full, a program that fails
+        say(f"the machine could not be made: {error}")
         return FAILED
 
 

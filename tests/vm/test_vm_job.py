@@ -168,3 +168,14 @@ def test_our_options_are_taken_from_pytests() -> None:
     options, rest = cli.parser().parse_known_args(["--suite", "trixie", "-k", "ecmp", "--keep", "-x", "--she"])
     assert (options.suite, options.keep, options.shell) == ("trixie", True, False)
     assert rest == ["-k", "ecmp", "-x", "--she"]
+
+
+def test_what_the_computer_refuses_is_the_machines_failure_and_no_traceback(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its own status: `.ci/run` tells by it that the labs were not judged."""
+    monkeypatch.setattr("signal.signal", lambda *_: None)
+    monkeypatch.setattr("platform.machine", lambda: "x86_64")
+    (tmp_path / "file").touch()
+    assert cli.main(["--cache", str(tmp_path / "file" / "cache")]) == cli.FAILED
+    assert "vm: the machine could not be made: " in capsys.readouterr().err
