@@ -23,7 +23,7 @@ pytestmark = [pytest.mark.busy, pytest.mark.needs("hash-policy")]
 ROUTERS = ("dc-router", "tr-hangzhou")
 SEEDS = tuple(range(1, 21))
 LEAST_P = 0.001
-"""Of all tries of a lab together: a kernel before Linux 6.11 hashes by a number that it draws at its start, and each try has its chance."""
+"""Of one try where the kernel's hash is pinned; elsewhere (before Linux 6.11 each boot draws a seed) of all tries of a lab together."""
 
 
 def set_hash(lab: Lab, *, policy: int | None = None, seed: int | None = None) -> None:
@@ -35,8 +35,32 @@ def set_hash(lab: Lab, *, policy: int | None = None, seed: int | None = None) ->
             lab[router].namespace.sysctl({"net.ipv4.fib_multipath_hash_seed?": str(hash_seed(seed, router))})
 
 
+def is_pinned(lab: Lab) -> bool:
+    """Does the hash go by our seed, so that the same flows go the same ways in every run?"""
+    return lab["dc-router"].has_sysctl("net.ipv4.fib_multipath_hash_seed")
+
+
 def nearly_all_seen(window: Window, traffic: Load) -> bool:
     return all(len(window.tunnel_of(direction)) > 0.99 * len(traffic.generator.flows) for direction in Direction)
+
+
+async def seen(traffic: Load) -> Window:
+    """A window in which nearly all flows of the load were seen: where each goes is asked, not what arrives.
+
+    A packet that a busy machine drops makes its flow unseen; then the load is sent once more, and a third time.
+    """
+    began = None
+    for _ in range(3):
+        started = await traffic.generator.start(rate=3, packets=1)
+        began = started.start if began is None else began
+        # At the end of sending some are still under way.
+        for settle in (traffic.generator.advance, traffic.generator.finish):
+            await settle(started)
+            window = await traffic.meter.window(began, started.end + 60.0)
+            if nearly_all_seen(window, traffic):
+                return window
+    flows = {direction: len(window.tunnel_of(direction)) for direction in Direction}
+    raise AssertionError(f"of {len(traffic.generator.flows)} flows, sent three times, these were seen: {flows}")
 
 
 @pytest.mark.spec("ECMP-23", "ECMP-13", "ECMP-29")
@@ -79,27 +103,14 @@ async def test_spread_is_even_for_every_seed(fresh_ecmp: Broken) -> None:
     """
     p_values: dict[Direction, list[float]] = {direction: [] for direction in Direction}
     async with fresh_ecmp() as lab, load(lab, udp=3000, tcp=0) as traffic:
-        pinned = lab["dc-router"].has_sysctl("net.ipv4.fib_multipath_hash_seed")
+        pinned = is_pinned(lab)
         first: dict[Direction, dict[int, str]] = {}
         window = None
         for seed in (*SEEDS, SEEDS[0]):
             set_hash(lab, seed=seed)
             if not pinned:
                 await traffic.reload(seed=seed)
-            # Where each flow goes is asked here, not what arrives: a packet that a busy machine drops only makes its flow unseen.
-            began = None
-            for _ in range(3):
-                started = await traffic.generator.start(rate=3, packets=1)
-                began = started.start if began is None else began
-                await traffic.generator.advance(started)
-                window = await traffic.meter.window(began, started.end + 60.0)
-                if nearly_all_seen(window, traffic):
-                    break
-                await traffic.generator.finish(started)  # some are still under way
-                window = await traffic.meter.window(began, started.end + 60.0)
-                if nearly_all_seen(window, traffic):
-                    break
-            assert window is not None and nearly_all_seen(window, traffic)
+            window = await seen(traffic)
             ways = {direction: window.tunnel_of(direction) for direction in Direction}
             if first and seed == SEEDS[0]:
                 assert not pinned or not any(
@@ -112,7 +123,8 @@ async def test_spread_is_even_for_every_seed(fresh_ecmp: Broken) -> None:
         assert window is not None
         lab.record(spread_of("Evenness over 20 seeds", window, policy=1, seeds=SEEDS, p_values=p_values))
         for direction in Direction:
-            assert min(p_values[direction]) > LEAST_P / (2 * len(SEEDS)), f"{direction}: {p_values[direction]}"
+            least = LEAST_P if pinned else LEAST_P / (2 * len(SEEDS))
+            assert min(p_values[direction]) > least, f"{direction}: {p_values[direction]}"
 
 
 @pytest.mark.spec("ECMP-23")
@@ -132,5 +144,5 @@ async def test_layer_3_hash_is_why_layer_4_is_set(fresh_ecmp: Broken) -> None:
             ways.setdefault(traffic.generator.flows[flow].client, set()).add(connection)
         assert [len(taken) for taken in ways.values()] == [1, 1, 1]
         # Where the kernel draws the seed, or a daemon the order of next hops, three clients may take three connections: an even split.
-        if len(set.union(*ways.values())) < 3:
+        if len(set.union(*ways.values())) < 3 or (is_pinned(lab) and not lab.stand_ins):
             assert evenness(window.measure(Direction.TO_VPC)["flows"]).p < LEAST_P

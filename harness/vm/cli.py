@@ -88,7 +88,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         say(str(error))
         return FAILED
     except (OSError, subprocess.CalledProcessError) as error:  # a disk that is full, a program that fails
-        say(f"the machine could not be made: {error}")
+        say(f"the machine could not be made, or its results not taken out: {error}")
         return FAILED
 
 

@@ -7,7 +7,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -102,9 +102,10 @@ def holders(inodes: set[int]) -> dict[str, list[str]]:
 
 
 @contextlib.contextmanager
-def lab(name: str = "test") -> Iterator[Running]:
+def lab(name: str = "test", *, run_by: Callable[..., list[str]] = lambda *command: [*command]) -> Iterator[Running]:
+    """``run_by`` makes of the lab's command that of another user."""
     process = subprocess.Popen(
-        supervised(sys.executable, "-c", LAB, name=name),
+        run_by(*supervised(sys.executable, "-c", LAB, name=name)),
         env=environment(),
         cwd=ROOT,
         stdin=subprocess.PIPE,

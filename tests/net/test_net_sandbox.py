@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 
 from harness.net import sandbox
-from tests.net.running_lab import LAB, WITHIN, all_ended, holders, lab, need_to_be_outside, pinned, visiting
+from tests.net.running_lab import WITHIN, all_ended, holders, lab, need_to_be_outside, pinned, visiting
 from tests.net.sandboxed import ROOT, environment, supervised
 
 pytestmark = pytest.mark.root
@@ -344,18 +344,7 @@ print("good")
         assert done.returncode == 125
 
     def test_the_owner_and_root_may_enter(self) -> None:
-        process = subprocess.Popen(
-            as_ordinary_user(*supervised(sys.executable, "-c", LAB, name="rootless")),
-            env=environment(),
-            cwd="/",
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        assert process.stdout is not None
-        assert process.stdin is not None
-        try:
-            process.stdout.readline()
+        with lab("rootless", run_by=as_ordinary_user):
             code = visiting("rootless", "ip link set eth0 up && exit 9")
             for command, expected in (
                 ([sys.executable, "-c", code], 9),
@@ -365,10 +354,6 @@ print("good")
                 done = subprocess.run(command, env=environment(), cwd="/", capture_output=True, text=True)
                 assert done.returncode == expected, done.stderr
             assert "this lab belongs to another user" in done.stderr
-        finally:
-            process.stdin.close()
-            process.wait(WITHIN)
-            process.stdout.close()
 
 
 def test_it_is_quick() -> None:
